@@ -1,0 +1,1 @@
+"""What happened: traces, their formats, and the accounting of barrier idle."""

@@ -1,0 +1,72 @@
+"""Every error lbal raises on purpose; the command line turns each into one line and an exit code.
+
+```
+LbalError                    exit 2: the user can mend it
+├── UsageError               a flag, parameter or combination that cannot work
+├── InputError               a file that cannot be read as a trace (file:line: field: problem, expected)
+├── OutputError              a file that cannot be written
+└── PolicyError              a policy broke the contract of the engine
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LbalError(Exception):
+    """Base of all errors that carry a message for the user."""
+
+
+class UsageError(LbalError):
+    """A flag, parameter or combination of them that cannot work."""
+
+
+class OutputError(LbalError):
+    """A report or trace that cannot be written where it was asked for."""
+
+
+class PolicyError(LbalError):
+    """A policy returned a placement that the cluster cannot honour."""
+
+
+class InputError(LbalError):
+    """Input that is not a valid trace, located as precisely as the format allows.
+
+    The message reads `file:line: field: problem, expected expectation`; `line` and `field`
+    are left out where they do not apply.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        problem: str,
+        *,
+        line: int | None = None,
+        field: str | None = None,
+        expected: str | None = None,
+    ) -> None:
+        self.file = file
+        self.line = line
+        self.field = field
+        self.problem = problem
+        self.expected = expected
+        place = file if line is None else f"{file}:{line}"
+        parts = [place, *([field] if field else []), problem]
+        super().__init__(": ".join(parts) + (f", expected {expected}" if expected else ""))
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as it may stand in a message: quoted, on one line, shortened to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not known: names the nearest and lists what is there."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listing = ", ".join(names[:24]) + (f", … ({len(names)} in all)" if len(names) > 24 else "")
+    return UsageError(f"unknown {kind} {name!r}: {hint}known: {listing}")

@@ -1,0 +1,61 @@
+"""Azure LLM inference traces of 2023 and 2024 (Splitwise, ISCA 2024; DynamoLLM, HPCA 2025)."""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+
+from lbal.analyzers.errors import shown
+from lbal.analyzers.formats.delimited import Column, DelimitedFormat, count_column
+from lbal.analyzers.formats.fields import Kind
+
+_ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
+_YEARS = (1970, 2200)
+
+
+class AzureFormat(DelimitedFormat):
+    """CSV of `TIMESTAMP,ContextTokens,GeneratedTokens`.
+
+    Timestamps are ISO 8601 with a blank, up to 9 decimals, and a time zone on all rows (2024) or none (2023).
+    """
+
+    name = "azure"
+    time_unit = "timestamp"
+    names = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+    ms_per_unit = 1e-6
+
+    def columns(self) -> tuple[Column, ...]:
+        """Time and both lengths."""
+        times = _Timestamps()
+        return (
+            Column(
+                "TIMESTAMP", "time", Kind("a timestamp such as 2023-11-16 18:15:46.6805900", times.fault), times.values
+            ),
+            count_column("ContextTokens", "prompt_tokens"),
+            count_column("GeneratedTokens", "output_tokens"),
+        )
+
+
+class _Timestamps:
+    """Reads timestamps as ns since 1970, all with a time zone or all without, as the first one has it."""
+
+    def __init__(self) -> None:
+        self.zoned: bool | None = None
+
+    def values(self, texts: pl.Series) -> pl.Series:
+        """Nanoseconds; null for what is no timestamp, or has a time zone where the first has none."""
+        if self.zoned is None:
+            self.zoned = bool(re.search(_ZONE, texts[0] or ""))
+        form = "%Y-%m-%d %H:%M:%S%.f" + ("%#z" if self.zoned else "")
+        times = texts.str.to_datetime(form, strict=False, time_unit="ns", time_zone="UTC" if self.zoned else None)
+        fits = texts.str.slice(0, 4).cast(pl.Int64, strict=False).is_between(*_YEARS)
+        return times.cast(pl.Int64).set(~fits.fill_null(False), None)
+
+    def fault(self, value: object) -> str:
+        """What is wrong with a text that has no value."""
+        if value == "":
+            return "is empty"
+        if isinstance(value, str) and bool(re.search(_ZONE, value)) is not self.zoned and value[:4].isdigit():
+            return f"{shown(value)} has {'no' if self.zoned else 'a'} time zone, unlike the first row"
+        return f"{shown(value)} is not a timestamp"

@@ -1,0 +1,239 @@
+"""The native format: JSON Lines with a header, then one line per request and one per step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+import polars as pl
+from msgspec import UNSET, UnsetType
+
+from lbal.analyzers.errors import InputError
+from lbal.analyzers.formats.base import ReadOptions, TraceFormat
+from lbal.analyzers.formats.fields import COUNT, ID, NON_NEGATIVE, NUMBER, POSITIVE, Rules, list_of, nullable
+from lbal.analyzers.formats.header import meta_of
+from lbal.analyzers.formats.jsonlines import (
+    Count,
+    Id,
+    LineDecoder,
+    NonNegative,
+    Positive,
+    head_keys,
+    json_object,
+)
+from lbal.analyzers.formats.requests import RequestTable, id_series
+from lbal.analyzers.source import Source
+from lbal.analyzers.trace import REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
+
+Time: TypeAlias = float | UnsetType | None
+Counts: TypeAlias = list[Count | None]
+Loads: TypeAlias = list[NonNegative | None]
+
+
+class _StepLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    step: Count
+    kv_tokens: Loads
+    num_running: Counts
+    num_waiting: Counts | UnsetType = UNSET
+    prefill_tokens: Counts | UnsetType = UNSET
+    compute_ms: Loads | UnsetType = UNSET
+    step_ms: Positive | UnsetType | None = UNSET
+    start_ms: Time = UNSET
+
+
+class _RequestLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    request_id: Id
+    prompt_tokens: Count
+    output_tokens: Count
+    arrival_ms: Time = UNSET
+    rank: Count | UnsetType | None = UNSET
+    admitted_ms: Time = UNSET
+    first_token_ms: Time = UNSET
+    finish_ms: Time = UNSET
+
+
+_Line: TypeAlias = _StepLine | _RequestLine
+
+STEP_RULES = Rules(
+    "a step line",
+    {
+        "step": COUNT,
+        "kv_tokens": list_of(nullable(NON_NEGATIVE)),
+        "num_running": list_of(nullable(COUNT)),
+        "num_waiting": list_of(nullable(COUNT)),
+        "prefill_tokens": list_of(nullable(COUNT)),
+        "compute_ms": list_of(nullable(NON_NEGATIVE)),
+        "step_ms": nullable(POSITIVE),
+        "start_ms": nullable(NUMBER),
+    },
+    required=("step", "kv_tokens", "num_running"),
+)
+REQUEST_RULES = Rules(
+    "a request line",
+    {
+        "request_id": ID,
+        "arrival_ms": nullable(NUMBER),
+        "prompt_tokens": COUNT,
+        "output_tokens": COUNT,
+        "rank": nullable(COUNT),
+        "admitted_ms": nullable(NUMBER),
+        "first_token_ms": nullable(NUMBER),
+        "finish_ms": nullable(NUMBER),
+    },
+    required=("request_id", "prompt_tokens", "output_tokens"),
+)
+PER_RANK = ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms")
+PER_STEP = ("step_ms", "start_ms")
+
+
+class NativeFormat(TraceFormat):
+    """`.jsonl`, `.jsonl.gz`: a header `{"lbal_trace": 1, …}`, then request and step lines in any order.
+
+    A step line has parallel arrays over ranks. All request lines have the same fields, and so have all step
+    lines: a gap is a null, not a missing field.
+    """
+
+    name = "native"
+    content = "requests and steps"
+    time_unit = "ms"
+
+    @classmethod
+    def matches(cls, source: Source) -> bool:
+        """Whether the first line is a header, or a request or step line that should have one before it."""
+        keys = head_keys(source)
+        return "lbal_trace" in keys or any(keys.issuperset(rules.required) for rules in (STEP_RULES, REQUEST_RULES))
+
+    def read(self, source: Source, options: ReadOptions) -> Trace:
+        """The whole trace, metadata as the header has it."""
+        number, line, blocks = source.first_line()
+        record = json_object(line, source.name, number)
+        if "lbal_trace" not in record:
+            expected = 'a header line such as {"lbal_trace": 1}'
+            raise InputError(source.name, "is missing", line=number, field="lbal_trace", expected=expected)
+        meta = meta_of(record, source.name, source.name, number, format=self.name)
+        requests = _Requests(source.name)
+        steps = _Steps(source.name, meta.dp_size)
+        decoder: LineDecoder[_Line] = LineDecoder(source.name, [_StepLine, _RequestLine], _rules_for)
+        for records, lines in decoder.records(blocks):
+            is_step = np.array([type(record) is _StepLine for record in records])
+            for table, chosen in ((steps, is_step), (requests, ~is_step)):
+                if chosen.all():
+                    table.add(records, lines)
+                elif chosen.any():
+                    table.add([records[row] for row in np.flatnonzero(chosen)], lines[chosen])
+        meta = replace(meta, sha256=source.sha256)
+        frame = steps.frame()
+        return requests.table.trace(meta, options, steps=frame, line_of_step=steps.line_of)
+
+
+def _rules_for(record: dict[str, Any]) -> Rules:
+    """Whether a line that fits neither rules was meant as a step or as a request: by the fields it shares."""
+    return max((REQUEST_RULES, STEP_RULES), key=lambda rules: len(record.keys() & rules.kinds.keys()))
+
+
+class _SameFields:
+    """Holds all lines of one sort to the fields of the first one."""
+
+    def __init__(self, file: str, rules: Rules) -> None:
+        self.file = file
+        self.rules = rules
+        self.fields: tuple[str, ...] = ()
+        self.first_line = 0
+
+    def columns(self, records: Sequence[Any], lines: IntArray) -> dict[str, list[Any]]:
+        """The values of each field that the lines have; `InputError` for the first line that differs."""
+        if not self.fields:
+            self.first_line = int(lines[0])
+            self.fields = tuple(name for name in self.rules.kinds if getattr(records[0], name) is not UNSET)
+        columns = {name: [getattr(record, name) for record in records] for name in self.rules.kinds}
+        differing = [
+            (row, name)
+            for name, values in columns.items()
+            for row in [self._first(values, unset=name in self.fields)]
+            if row is not None
+        ]
+        if differing:
+            row, name = min(differing)
+            has = "is missing, unlike in" if name in self.fields else "stands here, unlike in"
+            expected = "the same fields on each of these lines, with null for a gap"
+            problem = f"{has} line {self.first_line}"
+            raise InputError(self.file, problem, line=int(lines[row]), field=name, expected=expected)
+        return {name: columns[name] for name in self.fields}
+
+    @staticmethod
+    def _first(values: list[Any], unset: bool) -> int | None:
+        return next((row for row, value in enumerate(values) if (value is UNSET) is unset), None)
+
+
+class _Requests:
+    """Collects request lines."""
+
+    def __init__(self, file: str) -> None:
+        self.table = RequestTable(file, must_have_ids=True)
+        self._same = _SameFields(file, REQUEST_RULES)
+
+    def add(self, records: Sequence[Any], lines: IntArray) -> None:
+        columns = self._same.columns(records, lines)
+        series = {
+            name: id_series(values) if name == "request_id" else pl.Series(values, dtype=REQUEST_COLUMNS[name])
+            for name, values in columns.items()
+        }
+        self.table.add(pl.DataFrame(series), lines)
+
+
+class _Steps:
+    """Collects step lines as arrays; `dp_size` is what the header says, or else the length of the first array."""
+
+    def __init__(self, file: str, dp_size: int | None) -> None:
+        self.file = file
+        self.dp_size = dp_size
+        self._same = _SameFields(file, STEP_RULES)
+        self._lines: list[IntArray] = []
+        self._parts: dict[str, list[FloatArray]] = {}
+
+    def add(self, records: Sequence[Any], lines: IntArray) -> None:
+        columns = self._same.columns(records, lines)
+        self._lines.append(lines)
+        for name, values in columns.items():
+            if name in PER_RANK:
+                self._check_lengths(name, values, lines)
+            kind = np.int64 if name == "step" else np.float64
+            self._parts.setdefault(name, []).append(np.array(values, dtype=kind))
+
+    def frame(self) -> pl.DataFrame | None:
+        """All steps, in the order of the file; `InputError` for a step that stands twice."""
+        if not self._lines:
+            return None
+        self._line_of_step = np.concatenate(self._lines)
+        self._refuse_twice(np.concatenate(self._parts["step"]))
+        arrays: dict[str, Any] = {name: np.concatenate(self._parts.pop(name)) for name in list(self._parts)}
+        return StepArrays(**arrays).frame()
+
+    def line_of(self, row: int) -> int:
+        """The input line of a row of the frame."""
+        assert self.dp_size is not None
+        return int(self._line_of_step[row // self.dp_size])
+
+    def _check_lengths(self, name: str, values: list[list[Any]], lines: IntArray) -> None:
+        if self.dp_size is None:
+            self.dp_size = len(values[0]) or 1
+        sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+        wrong = sizes != self.dp_size
+        if wrong.any():
+            row = int(wrong.argmax())
+            problem = f"has {sizes[row]} element{'s' if sizes[row] != 1 else ''}"
+            expected = f"{self.dp_size}, one per rank"
+            raise InputError(self.file, problem, line=int(lines[row]), field=name, expected=expected)
+
+    def _refuse_twice(self, step: IntArray) -> None:
+        order = np.argsort(step, kind="stable")
+        again = order[1:][np.diff(step[order]) == 0]
+        if again.size:
+            row = int(again.min())
+            line = int(self._line_of_step[row])
+            raise InputError(
+                self.file, f"{step[row]} stands twice", line=line, field="step", expected="one line per step"
+            )

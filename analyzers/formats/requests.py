@@ -1,0 +1,137 @@
+"""From the rows of a request log to the `requests` of a trace: failed ones out, times from the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lbal.analyzers.errors import InputError
+from lbal.analyzers.formats.base import ReadOptions
+from lbal.analyzers.trace import IntArray, LineOf, Trace, TraceMeta
+
+FAILED = "failed (0 output tokens)"
+
+
+@dataclass
+class RequestTable:
+    """Collects requests block by block.
+
+    Blocks have columns of `Trace.requests`; instead of `arrival_ms` they may have `time`, in the unit and
+    from the origin of the input, and `time_text`, the same as the input spells it. `request_id` may be
+    absent or null: requests are then numbered in the order of the input.
+    """
+
+    source: str
+    ms_per_unit: float = 1.0
+    """Of `time`."""
+    must_have_ids: bool = False
+    """Refuse rows without `request_id` instead of numbering all."""
+    failed: int = 0
+    """Rows without output tokens: they are left out."""
+    _frames: list[pl.DataFrame] = field(default_factory=list)
+    _lines: list[IntArray] = field(default_factory=list)
+    _origin: tuple[Any, str] | None = None
+
+    def add(self, frame: pl.DataFrame, lines: IntArray | None = None) -> None:
+        """Take the rows that have output, and count the others. `lines` are the input lines of the rows."""
+        alive = frame["output_tokens"].fill_null(1) != 0 if "output_tokens" in frame.columns else None
+        if alive is not None and not alive.all():
+            self.failed += frame.height - int(alive.sum())
+            frame = frame.filter(alive)
+            lines = None if lines is None else lines[alive.to_numpy()]
+        if frame.is_empty():
+            return
+        if "time" in frame.columns:
+            first = frame["time"].arg_min() or 0
+            time = frame["time"][first]
+            text = frame["time_text"][first] if "time_text" in frame.columns else f"{time:.15g}"
+            self._origin = min(self._origin or (time, text), (time, text))
+            frame = frame.drop("time_text", strict=False)
+        self._frames.append(frame)
+        if lines is not None:
+            self._lines.append(lines)
+
+    def trace(
+        self,
+        meta: TraceMeta,
+        options: ReadOptions,
+        *,
+        fields: Mapping[str, str] | None = None,
+        steps: pl.DataFrame | None = None,
+        line_of_step: LineOf = lambda _row: None,
+    ) -> Trace:
+        """The checked trace of all that was added. `fields` names columns as the input does, for messages.
+
+        Raises `InputError` where nothing is left, and as `Trace.of` does.
+        """
+        if self.failed:
+            meta = _with_failed(meta, self.failed)
+        if self.failed and not self._frames:
+            problem = f"all {self.failed} requests failed (0 output tokens)"
+            raise InputError(self.source, problem, expected="a request with output")
+        requests = None
+        if self._frames:
+            requests = _alike(self._frames)
+            requests, meta = _with_arrivals(requests, meta, self._origin, self.ms_per_unit)
+            if not self.must_have_ids:
+                requests, meta = _with_ids(requests, meta)
+        lines = np.concatenate(self._lines) if self._lines else None
+        self._frames, self._lines = [], []
+        try:
+            return Trace.of(
+                meta,
+                requests,
+                steps,
+                strict=options.strict,
+                line_of_request=lambda row: None if lines is None else int(lines[row]),
+                line_of_step=line_of_step,
+            )
+        except InputError as error:
+            name = (fields or {}).get(error.field or "", error.field)
+            raise InputError(error.file, error.problem, line=error.line, field=name, expected=error.expected) from error
+
+
+def id_series(ids: Sequence[int | str | None]) -> pl.Series:
+    """Request ids as a column: whole numbers where all of them are, strings otherwise."""
+    if any(isinstance(value, str) for value in ids):
+        return pl.Series([None if value is None else str(value) for value in ids], dtype=pl.String)
+    return pl.Series(ids, dtype=pl.Int64)
+
+
+def _with_failed(meta: TraceMeta, failed: int) -> TraceMeta:
+    excluded = {**meta.excluded, FAILED: meta.excluded.get(FAILED, 0) + failed}
+    plural = "s were" if failed > 1 else " was"
+    return replace(meta, excluded=excluded).warned(f"{failed} failed request{plural} excluded (0 output tokens)")
+
+
+def _alike(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """One table of all; ids become strings where any block has strings."""
+    if any(frame.schema.get("request_id") == pl.String for frame in frames):
+        frames = [frame.with_columns(pl.col("request_id").cast(pl.String)) for frame in frames]
+    return pl.concat(frames)
+
+
+def _with_arrivals(
+    requests: pl.DataFrame, meta: TraceMeta, origin: tuple[Any, str] | None, ms_per_unit: float
+) -> tuple[pl.DataFrame, TraceMeta]:
+    if origin is None:
+        return requests, meta
+    first, text = origin
+    arrival = ((pl.col("time") - first) * ms_per_unit).cast(pl.Float64).round(6).alias("arrival_ms")
+    return requests.select(arrival, pl.exclude("time")), replace(meta, time_origin=text)
+
+
+def _with_ids(requests: pl.DataFrame, meta: TraceMeta) -> tuple[pl.DataFrame, TraceMeta]:
+    known = requests["request_id"].count() if "request_id" in requests.columns else 0
+    if known == requests.height:
+        return requests, meta
+    if known:
+        lacking = requests.height - known
+        meta = meta.warned(
+            f"{lacking} of {requests.height} requests have no request_id; all were numbered in file order"
+        )
+    return requests.with_columns(pl.int_range(requests.height, dtype=pl.Int64).alias("request_id")), meta

@@ -1,0 +1,119 @@
+"""The table of metrics: one place for names, units, directions and formulas.
+
+The command line, the documentation and the gates read it. Sums run over the steps of the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Basis = Literal["measured", "modelled"]
+Better = Literal["lower", "higher", "neither"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is."""
+
+    name: str
+    unit: str
+    better: Better
+    label: str
+    """For people, in tables."""
+    formula: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A value of a metric: `basis` says whether it was read from the trace or rests on a model."""
+
+    value: float
+    unit: str
+    basis: Basis
+    low: float | None = None
+    high: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `low` and `high` only where they are known."""
+        record = {"value": self.value, "unit": self.unit, "basis": self.basis, "low": self.low, "high": self.high}
+        return {key: value for key, value in record.items() if value is not None}
+
+
+def _over_steps(name: str, label: str, what: str) -> list[Metric]:
+    return [
+        Metric(f"{name}_p{share}", "fraction", "lower", f"{label} p{share} over steps", f"p{share} over steps of {what}")
+        for share in (50, 90, 99)
+    ]
+
+
+def _distribution(
+    name: str, unit: str, label: str, what: str, parts: tuple[str, ...]
+) -> list[Metric]:
+    return [
+        Metric(f"{name}_{part}", unit, "lower", f"{label} {part}", f"{part} over requests of {what}") for part in parts
+    ]
+
+
+_ALL = [
+    Metric(
+        "barrier_idle_fraction",
+        "fraction",
+        "lower",
+        "barrier idle",
+        "sum over steps and ranks of (max rank time - rank time) / (G * sum of step times)",
+    ),
+    *_over_steps("barrier_idle_fraction", "barrier idle", "idle / (G * step time)"),
+    Metric(
+        "barrier_idle_rank_seconds",
+        "rank-seconds",
+        "lower",
+        "barrier idle in total",
+        "sum over steps and ranks of (max rank time - rank time)",
+    ),
+    Metric("imbalance_tokens_mean", "KV tokens", "lower", "imbalance, mean", "mean over steps of G*max(L) - sum(L)"),
+    Metric("balance_ratio_mean", "ratio", "higher", "balance ratio, mean", "mean over steps of mean(L)/max(L)"),
+    Metric("imbalance_ratio_mean", "ratio", "lower", "imbalance ratio, mean", "mean over steps of max(L)/mean(L)"),
+    Metric("tokens_per_second", "tokens/s", "higher", "throughput", "sum of running requests / sum of step times"),
+    *_distribution(
+        "tpot_ms",
+        "ms/token",
+        "TPOT",
+        "(finish - admission) / output tokens",
+        ("mean", "p50", "p95", "p99"),
+    ),
+    *_distribution("ttft_ms", "ms", "TTFT", "first token - arrival", ("mean", "p50", "p95", "p99")),
+    *_distribution("queue_wait_ms", "ms", "queue wait", "admission - arrival", ("p50", "p99", "max")),
+    *_distribution("queue_wait_steps", "steps", "queue wait", "steps between arrival and admission", ("p99", "max")),
+    Metric("slot_use", "fraction", "higher", "slot use", "mean over steps of running requests / (G * max_num_seqs)"),
+    Metric("makespan_s", "s", "lower", "makespan", "end of the last step - start of the first"),
+    Metric("steps", "steps", "neither", "steps", "decode steps in the window"),
+    Metric("requests_completed", "requests", "neither", "requests completed", "requests that got all their tokens"),
+    Metric(
+        "perfect_balance_speedup",
+        "ratio",
+        "neither",
+        "speed-up with perfect balance",
+        "sum of step times / sum of step times with every rank at the mean rank time",
+    ),
+    Metric(
+        "perfect_balance_throughput_fraction",
+        "fraction",
+        "higher",
+        "share of perfect-balance throughput",
+        "throughput / throughput with every rank at the mean rank time, same admissions",
+    ),
+    Metric(
+        "kv_time_fraction",
+        "fraction",
+        "neither",
+        "step time that is KV",
+        "sum of a * KV tokens of the straggler / sum of step times",
+    ),
+]
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+def measure(name: str, value: float, basis: Basis) -> Measure:
+    """A value of a metric of the table."""
+    return Measure(float(value), METRICS[name].unit, basis)

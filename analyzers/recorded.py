@@ -1,0 +1,178 @@
+"""Analysis of a trace that has steps: what is measured, what must be modelled, which steps can count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from lbal.analyzers.barrier import BarrierAccounts, account
+from lbal.analyzers.errors import InputError
+from lbal.analyzers.latency import request_metrics, waited_steps
+from lbal.analyzers.metrics import Basis, Measure, measure
+from lbal.analyzers.steptime import StepTimeModel, fitted_model
+from lbal.analyzers.summary import barrier_metrics
+from lbal.analyzers.trace import FloatArray, StepArrays, Trace
+from lbal.analyzers.window import Window, window_bounds
+
+READ_FROM_LOADS = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
+NEEDS_STEP_TIMES = {"tokens_per_second", "makespan_s"}
+SLOW_RANK_FACTOR = 1.1
+
+
+@dataclass(frozen=True)
+class StepAnalysis:
+    """The accounts of a trace's steps and what they rest on."""
+
+    accounts: BarrierAccounts
+    metrics: Mapping[str, Measure]
+    model: StepTimeModel
+    rank_times: Basis
+    step_times: Basis
+    work_factor: FloatArray | None
+    """(G,) measured rank time over what its load explains, relative to the median rank; None without `compute_ms`."""
+    notes: tuple[str, ...]
+
+
+def analyze_steps(
+    trace: Trace, model: StepTimeModel | None, default: StepTimeModel, window: Window, max_num_seqs: int | None
+) -> StepAnalysis:
+    """The accounts and metrics of a trace that has steps.
+
+    The model is, in this order: the one given, the one that made a replayed trace, the one fitted to measured
+    rank times, the default. Steps with gaps are left out, and counted in the notes. Raises `InputError`
+    where no step is whole and `UsageError` for a window that cannot be.
+    """
+    steps, notes = _whole_steps(trace)
+    recorded = trace.meta.kind == "recorded"
+    measured = steps.compute_ms is not None
+    if model is None:
+        model = _model_of(trace, steps, default)
+    max_num_seqs = max_num_seqs or trace.meta.max_num_seqs
+    rows = _rows(trace, steps, window, max_num_seqs)
+    steps = steps.part(rows)
+    accounts = account(steps, model, measured=measured)
+    if accounts.over_step:
+        notes.append(
+            f"in {accounts.over_step:,} of {len(accounts):,} steps the largest rank time exceeds the step's wall time: "
+            "the step model is too slow for this trace; name another with --step-model"
+        )
+    rank_times: Basis = "measured" if measured and recorded else "modelled"
+    step_times: Basis = "measured" if steps.step_ms is not None and recorded else "modelled"
+    factor = _work_factor(steps, model) if measured else None
+    if factor is not None:
+        notes += [
+            f"rank {rank} takes {factor[rank]:.2f}x the time that its load explains: look at its hardware, "
+            "its host or what else runs there"
+            for rank in np.flatnonzero(factor > SLOW_RANK_FACTOR)
+        ]
+    figures = barrier_metrics(accounts, model, max_num_seqs, _makespan_ms(steps, accounts))
+    metrics = {
+        name: measure(name, value, _basis(name, recorded, rank_times, step_times)) for name, value in figures.items()
+    }
+    metrics |= {
+        name: measure(name, value, "measured" if recorded else "modelled")
+        for name, value in _request_figures(trace, steps, window).items()
+    }
+    return StepAnalysis(accounts, metrics, model, rank_times, step_times, factor, tuple(notes))
+
+
+def _basis(name: str, recorded: bool, rank_times: Basis, step_times: Basis) -> Basis:
+    if not recorded:
+        return "modelled"
+    if name in READ_FROM_LOADS:
+        return "measured"
+    if name in NEEDS_STEP_TIMES:
+        return step_times
+    if name == "kv_time_fraction":
+        return "modelled"
+    if name == "barrier_idle_rank_seconds":
+        return rank_times
+    return "measured" if rank_times == step_times == "measured" else "modelled"
+
+
+def _whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
+    """The steps without gaps in what the accounting needs, and notes on those left out."""
+    steps = trace.step_arrays()
+    notes: list[str] = []
+    columns = {"kv_tokens": steps.kv_tokens, "num_running": steps.num_running}
+    if steps.compute_ms is not None and not np.isnan(steps.compute_ms).all():
+        columns["compute_ms"] = steps.compute_ms
+    else:
+        steps = replace(steps, compute_ms=None)
+    if steps.step_ms is not None and not np.isnan(steps.step_ms).all():
+        columns["step_ms"] = steps.step_ms[:, None]
+    else:
+        steps = replace(steps, step_ms=None)
+    whole = np.ones(len(steps), np.bool_)
+    for name, values in columns.items():
+        gaps = np.isnan(values).any(axis=1) & whole
+        if gaps.any():
+            notes.append(f"{gaps.sum():,} of {len(steps):,} steps have gaps in {name} and are left out")
+            whole &= ~gaps
+    if not whole.any():
+        raise InputError(trace.meta.source, "every step has gaps", expected="steps with loads on every rank")
+    return (steps if whole.all() else steps.part(whole)), notes
+
+
+def _model_of(trace: Trace, steps: StepArrays, default: StepTimeModel) -> StepTimeModel:
+    if trace.meta.step_model is not None:
+        try:
+            return StepTimeModel.from_dict(trace.meta.step_model)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
+    if steps.compute_ms is not None:
+        return fitted_model(steps, default)
+    return default
+
+
+def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | None) -> slice:
+    last_row = None
+    requests = trace.requests
+    if requests is not None and "admitted_ms" in requests.columns and steps.start_ms is not None:
+        last = requests["admitted_ms"].max()
+        last_row = None if last is None else int(np.searchsorted(steps.start_ms, float(last)))  # type: ignore[arg-type]
+    slots = None if max_num_seqs is None else max_num_seqs * steps.dp_size
+    return window_bounds(
+        window, steps.num_running.sum(axis=1), slots=slots, last_admission_row=last_row, source=trace.meta.source
+    )
+
+
+def _makespan_ms(steps: StepArrays, accounts: BarrierAccounts) -> float:
+    if steps.start_ms is None or np.isnan(steps.start_ms[[0, -1]]).any():
+        return float(accounts.step_ms.sum())
+    return float(steps.start_ms[-1] + accounts.step_ms[-1] - steps.start_ms[0])
+
+
+def _work_factor(steps: StepArrays, model: StepTimeModel) -> FloatArray:
+    assert steps.compute_ms is not None
+    modelled = model.rank_time_ms(steps.kv_tokens, steps.num_running)
+    ratio = np.divide(steps.compute_ms, modelled, out=np.full_like(modelled, np.nan), where=modelled > 0)
+    busy = ~np.isnan(ratio).all(axis=0)
+    factor = np.full(steps.dp_size, np.nan)
+    factor[busy] = np.nanmedian(ratio[:, busy], axis=0)
+    return np.asarray(factor / np.nanmedian(factor))
+
+
+def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[str, float]:
+    requests = trace.requests
+    if requests is None:
+        return {}
+    known = {"admitted_ms", "finish_ms"} <= set(requests.columns)
+    if known:
+        requests = requests.filter(pl.col("finish_ms").is_not_null() & pl.col("admitted_ms").is_not_null())
+    if not known or requests.is_empty():
+        return {}
+    waited = None
+    if steps.start_ms is not None and not np.isnan(steps.start_ms).any():
+        if window != "all":
+            end = steps.start_ms[-1]
+            requests = requests.filter(pl.col("admitted_ms").is_between(steps.start_ms[0], end))
+        if "arrival_ms" in requests.columns:
+            waited = waited_steps(requests, steps.start_ms)
+    figures = request_metrics(requests, waited)
+    if trace.meta.kind == "replayed":
+        figures = {name: value for name, value in figures.items() if not name.startswith("ttft")}
+    return figures

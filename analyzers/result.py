@@ -1,0 +1,88 @@
+"""The result: one serialisable object between computing and displaying, the same for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from lbal.analyzers.metrics import Measure
+from lbal.analyzers.trace import Trace
+
+SCHEMA = "lbal.result/1"
+"""Additions keep the number; a breaking change raises it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The figures of one run: a trace, or its requests under one policy."""
+
+    label: str
+    metrics: Mapping[str, Measure]
+    policy: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else is told of the run: binding, what the policy looks at, …"""
+    ranks: Sequence[Mapping[str, Any]] = ()
+    attribution: Mapping[str, Any] = field(default_factory=dict)
+    worst_steps: Sequence[Mapping[str, Any]] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "label": self.label,
+            "policy": self.policy,
+            "parameters": dict(self.parameters),
+            **self.details,
+            "metrics": {name: value.as_dict() for name, value in self.metrics.items()},
+            "ranks": [dict(rank) for rank in self.ranks],
+            "attribution": dict(self.attribution),
+            "worst_steps": [dict(step) for step in self.worst_steps],
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found. Same input, seed and version give the same result, byte for byte."""
+
+    command: str
+    inputs: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any]
+    runs: Sequence[Run]
+    headline: str = ""
+    notes: Sequence[str] = ()
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    """Of a trace that has requests but no steps."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The published schema."""
+        record: dict[str, Any] = {
+            "schema": SCHEMA,
+            "lbal_version": version("lbal"),
+            "command": self.command,
+            "headline": self.headline,
+            "notes": list(self.notes),
+            "inputs": [dict(item) for item in self.inputs],
+            "config": dict(self.config),
+            "runs": [run.as_dict() for run in self.runs],
+        }
+        if self.workload:
+            record["workload"] = dict(self.workload)
+        return record
+
+
+def input_record(trace: Trace) -> dict[str, Any]:
+    """What the result says of an input."""
+    meta = trace.meta
+    return {
+        "name": meta.source,
+        "sha256": meta.sha256,
+        "format": meta.format,
+        "kind": meta.kind,
+        "engine": meta.engine,
+        "requests": trace.num_requests,
+        "steps": trace.num_steps,
+        "excluded": dict(meta.excluded),
+        "warnings": list(meta.warnings),
+    }

@@ -1,0 +1,357 @@
+"""The trace: what a reader returns and what a replay returns, so both go through one analysis.
+
+A `Trace` is frozen metadata and two polars tables, `requests` and `steps`, either of which may be
+absent. Tables are validated once, by `Trace.of`, which every reader and the replay engine call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lbal.analyzers.errors import InputError, shown
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+LineOf = Callable[[int], int | None]
+
+MAX_TOKENS = 1 << 40
+"""More tokens than this in one request are taken for damage."""
+
+REQUEST_COLUMNS: dict[str, pl.DataType] = {
+    "arrival_ms": pl.Float64(),
+    "prompt_tokens": pl.Int64(),
+    "output_tokens": pl.Int64(),
+    "rank": pl.Int64(),
+    "admitted_ms": pl.Float64(),
+    "first_token_ms": pl.Float64(),
+    "finish_ms": pl.Float64(),
+}
+REQUIRED_REQUEST_COLUMNS = ("request_id", "prompt_tokens", "output_tokens")
+STEP_COLUMNS: dict[str, pl.DataType] = {
+    "step": pl.Int64(),
+    "rank": pl.Int64(),
+    "kv_tokens": pl.Float64(),
+    "num_running": pl.Int64(),
+    "num_waiting": pl.Int64(),
+    "prefill_tokens": pl.Int64(),
+    "compute_ms": pl.Float64(),
+    "step_ms": pl.Float64(),
+    "start_ms": pl.Float64(),
+}
+REQUIRED_STEP_COLUMNS = ("step", "rank", "kv_tokens", "num_running")
+PER_STEP_COLUMNS = ("step_ms", "start_ms")
+
+
+@dataclass(frozen=True)
+class TraceMeta:
+    """Where a trace comes from and what is known of the system that it describes."""
+
+    source: str
+    """Name of the file as the user gave it, for messages and reports."""
+    format: str
+    """Name of the format it was read as, or `replay`."""
+    kind: Literal["recorded", "replayed"] = "recorded"
+    engine: str | None = None
+    """The serving engine that wrote it, or the policy of the replay."""
+    dp_size: int | None = None
+    max_num_seqs: int | None = None
+    time_unit: str | None = None
+    """Unit of time as read (`ms`, `s`, `timestamp`); None when the input has no times."""
+    time_origin: str | None = None
+    """What the input calls the moment that is 0 ms here."""
+    seed: int | None = None
+    sha256: str | None = None
+    """Of the bytes as they were stored (compressed bytes for a compressed file)."""
+    step_model: Mapping[str, Any] | None = None
+    """The step-time model that made the times of a replayed trace."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What else the writer recorded of the run: policy, parameters, arrivals, …"""
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the input that are not in the tables: reason -> count."""
+    warnings: tuple[str, ...] = ()
+
+    def warned(self, *warnings: str) -> TraceMeta:
+        """A copy with further warnings."""
+        return replace(self, warnings=self.warnings + warnings)
+
+
+@dataclass(frozen=True)
+class StepArrays:
+    """Steps as arrays: S steps by G ranks; what the accounting works on.
+
+    `kv_tokens`, `num_running` and the optional `compute_ms`, `num_waiting`, `prefill_tokens` have shape (S, G);
+    `step`, and the optional `step_ms` and `start_ms`, have shape (S,). Unknown values are NaN.
+    """
+
+    step: IntArray
+    kv_tokens: FloatArray
+    num_running: FloatArray
+    compute_ms: FloatArray | None = None
+    step_ms: FloatArray | None = None
+    start_ms: FloatArray | None = None
+    num_waiting: FloatArray | None = None
+    prefill_tokens: FloatArray | None = None
+
+    @property
+    def dp_size(self) -> int:
+        """G, the number of ranks."""
+        return int(self.kv_tokens.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def part(self, where: slice | NDArray[np.bool_]) -> StepArrays:
+        """The chosen steps (a slice copies nothing)."""
+        parts: dict[str, Any] = {name: None if array is None else array[where] for name, array in vars(self).items()}
+        return StepArrays(**parts)
+
+    def frame(self) -> pl.DataFrame:
+        """The same steps as a table with one row per step and rank."""
+        count, ranks = self.kv_tokens.shape
+        columns: dict[str, Any] = {
+            "step": np.repeat(self.step, ranks),
+            "rank": np.tile(np.arange(ranks), count),
+        }
+        for name in STEP_COLUMNS:
+            array = getattr(self, name, None)
+            if name in columns or array is None:
+                continue
+            columns[name] = np.repeat(array, ranks) if name in PER_STEP_COLUMNS else array.ravel()
+        return cast_columns(pl.DataFrame(columns, nan_to_null=True), STEP_COLUMNS, "<steps>")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Frozen metadata and two tables: `requests` (one row each) and `steps` (one row per step and rank)."""
+
+    meta: TraceMeta
+    requests: pl.DataFrame | None = None
+    steps: pl.DataFrame | None = None
+
+    @classmethod
+    def of(
+        cls,
+        meta: TraceMeta,
+        requests: pl.DataFrame | None = None,
+        steps: pl.DataFrame | None = None,
+        *,
+        strict: bool = False,
+        line_of_request: LineOf = lambda _row: None,
+        line_of_step: LineOf = lambda _row: None,
+    ) -> Trace:
+        """A validated trace: columns cast, requests in order of arrival, steps in order of step and rank.
+
+        Columns that a trace does not know are left out; a table without rows counts as absent.
+
+        `strict` refuses requests that are not in order of arrival (they are sorted, and counted in the
+        warnings, otherwise). The `line_of_…` functions tell the input line of a row, for messages.
+
+        Raises `InputError` for a value or a table that cannot be.
+        """
+        requests = None if requests is None or requests.is_empty() else requests
+        steps = None if steps is None or steps.is_empty() else steps
+        if requests is None and steps is None:
+            raise InputError(meta.source, "no requests and no steps", expected="at least one of either")
+        if steps is not None:
+            steps, dp_size = _checked_steps(steps, meta, line_of_step)
+            meta = replace(meta, dp_size=dp_size)
+        if requests is not None:
+            requests = _checked_requests(requests, meta, line_of_request)
+            requests, meta = _in_order_of_arrival(requests, meta, strict, line_of_request)
+        return cls(meta, requests, steps)
+
+    @property
+    def num_requests(self) -> int:
+        """Rows of `requests`; 0 where the table is absent."""
+        return 0 if self.requests is None else self.requests.height
+
+    @property
+    def num_steps(self) -> int:
+        """Number of distinct steps; 0 where the table is absent."""
+        if self.steps is None or not self.meta.dp_size:
+            return 0
+        return self.steps.height // self.meta.dp_size
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether the requests carry arrival times."""
+        return self.requests is not None and "arrival_ms" in self.requests.columns
+
+    def step_arrays(self) -> StepArrays:
+        """The steps as (S, G) arrays. The trace must have steps."""
+        assert self.steps is not None
+        assert self.meta.dp_size is not None
+        shape = (-1, self.meta.dp_size)
+        arrays: dict[str, Any] = {"step": self.steps["step"].to_numpy().reshape(shape)[:, 0]}
+        for name in STEP_COLUMNS:
+            if name in ("step", "rank") or name not in self.steps.columns:
+                continue
+            matrix = self.steps[name].cast(pl.Float64).to_numpy().reshape(shape)
+            arrays[name] = matrix[:, 0] if name in PER_STEP_COLUMNS else matrix
+        return StepArrays(**arrays)
+
+
+def cast_columns(frame: pl.DataFrame, types: Mapping[str, pl.DataType], source: str) -> pl.DataFrame:
+    """The known columns of a table in their types, `request_id` (whole numbers or strings) first.
+
+    Raises `InputError` for values that a type cannot hold: text, fractions in whole numbers, too large ones.
+    """
+    place = _Place(source, frame, lambda _row: None)
+    casts = [_id_cast(frame, source)] if "request_id" in frame.columns else []
+    for name, kind in types.items():
+        if name not in frame.columns:
+            continue
+        found = frame.schema[name]
+        if not (found.is_numeric() or found == pl.Null):
+            raise InputError(source, f"has values of type {found}", field=name, expected="numbers")
+        if kind.is_integer() and found.is_float():
+            fraction = (pl.col(name) != pl.col(name).floor()) | ~pl.col(name).is_finite()
+            place.refuse(fraction, name, "is not a whole number", "a whole number")
+        casts.append(pl.col(name).cast(kind))
+    try:
+        return frame.select(casts)
+    except pl.exceptions.InvalidOperationError as error:
+        raise InputError(source, "has numbers beyond 64 bits", expected="numbers of up to 64 bits") from error
+
+
+def _id_cast(frame: pl.DataFrame, source: str) -> pl.Expr:
+    found = frame.schema["request_id"]
+    if found.is_integer():
+        return pl.col("request_id").cast(pl.Int64)
+    if found == pl.String or isinstance(found, pl.Categorical | pl.Enum):
+        return pl.col("request_id").cast(pl.String)
+    raise InputError(source, f"has values of type {found}", field="request_id", expected="whole numbers or strings")
+
+
+def _checked_requests(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> pl.DataFrame:
+    _require(frame, REQUIRED_REQUEST_COLUMNS, meta, "requests")
+    frame = cast_columns(frame, REQUEST_COLUMNS, meta.source)
+    place = _Place(meta.source, frame, line_of)
+    for name in REQUIRED_REQUEST_COLUMNS:
+        place.refuse(pl.col(name).is_null(), name, "is missing", "a value")
+    place.refuse(pl.col("prompt_tokens") < 0, "prompt_tokens", "is negative", "a whole number of at least 0")
+    place.refuse(pl.col("output_tokens") < 1, "output_tokens", "is below 1", "a whole number of at least 1")
+    for name in ("prompt_tokens", "output_tokens"):
+        place.refuse(pl.col(name) > MAX_TOKENS, name, "is too large", "at most 2**40")
+    for name in ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms"):
+        if name in frame.columns:
+            place.refuse(~pl.col(name).is_finite(), name, "is not a finite number", "milliseconds")
+    if "rank" in frame.columns:
+        top = np.iinfo(np.int64).max if meta.dp_size is None else meta.dp_size
+        expected = "a rank from 0" if meta.dp_size is None else f"a rank in 0..{meta.dp_size - 1}"
+        place.refuse((pl.col("rank") < 0) | (pl.col("rank") >= top), "rank", "is out of range", expected)
+    if frame["request_id"].n_unique() != frame.height:
+        place.refuse(~pl.col("request_id").is_first_distinct(), "request_id", "stands twice", "unique ids")
+    if "arrival_ms" in frame.columns:
+        place.refuse(pl.col("arrival_ms").is_null(), "arrival_ms", "is missing", "a time on every request or on none")
+    return frame
+
+
+def _in_order_of_arrival(
+    frame: pl.DataFrame, meta: TraceMeta, strict: bool, line_of: LineOf
+) -> tuple[pl.DataFrame, TraceMeta]:
+    if "arrival_ms" not in frame.columns:
+        return frame, meta
+    backwards = pl.col("arrival_ms").diff() < 0
+    count = int(frame.select(backwards.sum()).item() or 0)
+    if not count:
+        return frame, meta
+    if strict:
+        expected = "times in order (or no --strict, to sort them)"
+        _Place(meta.source, frame, line_of).refuse(backwards, "arrival_ms", "runs backwards", expected)
+    warning = f"{count} arrival time{'s run' if count > 1 else ' runs'} backwards; requests were sorted by arrival"
+    return frame.sort("arrival_ms", maintain_order=True), meta.warned(warning)
+
+
+def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tuple[pl.DataFrame, int]:
+    _require(frame, REQUIRED_STEP_COLUMNS, meta, "steps")
+    frame = cast_columns(frame, STEP_COLUMNS, meta.source)
+    place = _Place(meta.source, frame, line_of)
+    for name in ("step", "rank"):
+        place.refuse(pl.col(name).is_null() | (pl.col(name) < 0), name, "is missing or negative", "a number from 0")
+    for name in ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms"):
+        if name in frame.columns:
+            place.refuse(pl.col(name) < 0, name, "is negative", "a number of at least 0, or null for a gap")
+    if "step_ms" in frame.columns:
+        place.refuse(pl.col("step_ms") <= 0, "step_ms", "is not positive", "the wall time of the step in ms")
+    for name in ("kv_tokens", "compute_ms", "step_ms", "start_ms"):
+        if name in frame.columns:
+            place.refuse(~pl.col(name).is_finite(), name, "is not a finite number", "a number, or null for a gap")
+    if meta.dp_size is not None:
+        expected = f"a rank in 0..{meta.dp_size - 1}"
+        place.refuse(pl.col("rank") >= meta.dp_size, "rank", "is out of range", expected)
+    dp_size = meta.dp_size or int(frame["rank"].max()) + 1  # type: ignore[arg-type]
+    if not _is_rectangular(frame, dp_size):
+        frame = frame.sort("step", "rank", maintain_order=True)
+        if not _is_rectangular(frame, dp_size):
+            _refuse_ragged(frame, dp_size, meta)
+    for name in PER_STEP_COLUMNS:
+        if name in frame.columns:
+            _check_same_on_all_ranks(frame, name, dp_size, meta)
+    return frame, dp_size
+
+
+def _is_rectangular(frame: pl.DataFrame, dp_size: int) -> bool:
+    if frame.height % dp_size:
+        return False
+    rank = frame["rank"].to_numpy().reshape(-1, dp_size)
+    step = frame["step"].to_numpy().reshape(-1, dp_size)
+    return bool((rank == np.arange(dp_size)).all() and (step == step[:, :1]).all() and (np.diff(step[:, 0]) > 0).all())
+
+
+def _refuse_ragged(frame: pl.DataFrame, dp_size: int, meta: TraceMeta) -> None:
+    twice = frame.filter(frame.select("step", "rank").is_duplicated())
+    if twice.height:
+        step, rank = twice.row(0)[:2]
+        problem = f"step {step} has rank {rank} twice"
+    else:
+        counts = frame.group_by("step", maintain_order=True).agg(pl.col("rank"))
+        step, ranks = counts.filter(pl.col("rank").list.len() != dp_size).row(0)
+        present = set(ranks)
+        missing = islice((rank for rank in range(dp_size) if rank not in present), 8)
+        problem = f"step {step} has no rank {', '.join(map(str, missing))}"
+    raise InputError(meta.source, problem, field="rank", expected=f"each of the ranks 0..{dp_size - 1} once per step")
+
+
+def _check_same_on_all_ranks(frame: pl.DataFrame, name: str, dp_size: int, meta: TraceMeta) -> None:
+    matrix = frame[name].to_numpy().reshape(-1, dp_size)
+    differs = ~((matrix == matrix[:, :1]) | (np.isnan(matrix) & np.isnan(matrix[:, :1]))).all(axis=1)
+    if differs.any():
+        step = frame["step"][int(np.argmax(differs)) * dp_size]
+        raise InputError(
+            meta.source, f"step {step} has different values on its ranks", field=name, expected="one value per step"
+        )
+
+
+def _require(frame: pl.DataFrame, names: tuple[str, ...], meta: TraceMeta, table: str) -> None:
+    for name in names:
+        if name not in frame.columns:
+            raise InputError(meta.source, f"{table} have no such column", field=name, expected=", ".join(names))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Finds the first row of a table that breaks a rule, and says where it stands in the input."""
+
+    source: str
+    frame: pl.DataFrame
+    line_of: LineOf
+
+    def refuse(self, broken: pl.Expr, name: str, problem: str, expected: str) -> None:
+        """Raise `InputError` at the first row where `broken` is true."""
+        hit = self.frame.select(broken.fill_null(False)).to_series()
+        row = hit.arg_max() if hit.any() else None
+        if row is None:
+            return
+        value = self.frame[name][row]
+        text = problem if value is None else f"{shown(value)} {problem}"
+        line = self.line_of(row)
+        where = "" if line is not None else f" (row {row + 1})"
+        raise InputError(self.source, text + where, line=line, field=name, expected=expected)

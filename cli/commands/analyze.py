@@ -1,0 +1,138 @@
+"""`lbal analyze`: what a trace says of the barrier, or of its workload."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lbal.cli.options import AsJson, Force, FormatName, Input, Outputs, StepModel, Strict, WindowName, chosen
+
+if TYPE_CHECKING:
+    from lbal.analyzers.result import Result
+    from lbal.analyzers.steptime import StepTimeModel
+    from lbal.analyzers.trace import Trace
+
+DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
+
+
+def analyze(
+    trace: Input,
+    step_model: StepModel = None,
+    max_num_seqs: Annotated[
+        int | None, typer.Option("--max-num-seqs", metavar="B", min=1, help="Slots per rank, if the trace lacks it.")
+    ] = None,
+    window: WindowName = "all",
+    output: Outputs = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    format_name: FormatName = None,
+    strict: Strict = False,
+) -> None:
+    """Say how much rank-time the barrier of a trace wastes, on which ranks, and why.
+
+    A trace of requests alone has no barrier; then its workload is shown, and the replay that would model its idle.
+    """
+    from lbal.analyzers.formats import ReadOptions, read_trace
+    from lbal.analyzers.window import WINDOWS
+    from lbal.cli.console import check_reports, deliver
+
+    outputs = output or []
+    chosen(window, WINDOWS, "--window")
+    check_reports(outputs, force=force)
+    model = None if step_model is None else _model(step_model, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
+    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    if read.steps is not None and not read.steps.is_empty():
+        result = _step_result(read, model, window, max_num_seqs)
+    else:
+        result = _demand_result(read, trace, model, max_num_seqs)
+    deliver(result, as_json=as_json, outputs=outputs, force=force)
+
+
+def _model(spec: str, max_num_seqs: int) -> StepTimeModel:
+    from lbal.replay.step_models import step_model
+
+    return step_model(spec, max_num_seqs)
+
+
+def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num_seqs: int | None) -> Result:
+    from lbal.analyzers.recorded import analyze_steps
+    from lbal.analyzers.result import Result, Run, input_record
+    from lbal.analyzers.summary import attribution, rank_table, worst_steps
+    from lbal.cli.wording import analysis_headline, window_note
+    from lbal.replay.step_models import DEFAULT_STEP_MODEL
+
+    meta = trace.meta
+    default = _model(DEFAULT_STEP_MODEL, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
+    analysis = analyze_steps(trace, model, default, window, max_num_seqs)
+    ranks = rank_table(analysis.accounts)
+    if analysis.work_factor is not None:
+        ranks = [{**rank, "work_factor": float(analysis.work_factor[index])} for index, rank in enumerate(ranks)]
+    run = Run(
+        label=meta.engine or "recorded",
+        metrics=analysis.metrics,
+        ranks=ranks,
+        attribution=attribution(analysis.accounts),
+        worst_steps=worst_steps(analysis.accounts),
+        details={"rank_times": analysis.rank_times, "step_times": analysis.step_times},
+    )
+    config = {
+        **meta.config,
+        "dp_size": meta.dp_size,
+        "max_num_seqs": max_num_seqs or meta.max_num_seqs,
+        "window": window,
+        "seed": meta.seed,
+        "step_model": analysis.model.as_dict(),
+    }
+    return Result(
+        command="analyze",
+        inputs=[input_record(trace)],
+        config=config,
+        runs=[run],
+        headline=analysis_headline(run),
+        notes=[*meta.warnings, *analysis.notes, *window_note(config, [run])],
+    )
+
+
+def _demand_result(trace: Trace, name: str, model: StepTimeModel | None, max_num_seqs: int | None) -> Result:
+    from lbal.analyzers.demand import demand
+    from lbal.analyzers.result import Result, input_record
+    from lbal.cli.wording import demand_headline
+    from lbal.replay.sizing import rate_scale_for
+    from lbal.replay.step_models import DEFAULT_STEP_MODEL
+
+    assert trace.requests is not None
+    figures = demand(trace.requests)
+    ranks = trace.meta.dp_size or DEFAULT_DP_SIZE
+    slots = max_num_seqs or trace.meta.max_num_seqs or DEFAULT_MAX_NUM_SEQS
+    words = ["lbal", "replay", name, "--dp-size", str(ranks), "--max-num-seqs", str(slots)]
+    policies = ["round-robin", "jsq", "jsq-kv"]
+    if "rank" in trace.requests.columns:
+        policies.insert(0, "recorded")
+    for policy in policies:
+        words += ["--policy", policy]
+    if model is not None:
+        words += ["--step-model", model.name]
+    notes = list(trace.meta.warnings)
+    if "arrivals_per_second" not in figures:
+        words += ["--arrivals", "backlog"]
+        notes.append("without arrival times only a backlog can be replayed")
+    else:
+        sizing = rate_scale_for(figures, ranks, slots, model or _model(DEFAULT_STEP_MODEL, slots))
+        if not sizing.fits:
+            words += ["--rate-scale", f"{sizing.rate_scale:.2g}"]
+            notes.append(
+                f"at its own rate the trace asks for about {sizing.slot_use:.0%} of {ranks} x {slots} slots; "
+                f"--rate-scale {sizing.rate_scale:.2g} asks for about {sizing.target:.0%}"
+            )
+    command = shlex.join(words)
+    return Result(
+        command="analyze",
+        inputs=[input_record(trace)],
+        config={"dp_size": trace.meta.dp_size, "max_num_seqs": trace.meta.max_num_seqs},
+        runs=[],
+        headline=demand_headline(figures),
+        notes=notes,
+        workload={**figures, "replay_command": command},
+    )

@@ -1,0 +1,50 @@
+"""`lbal convert`: any trace to the native form or to a Parquet directory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lbal.cli.options import Force, FormatName, Input, Strict
+
+TARGETS = {
+    ".jsonl": "native JSON Lines",
+    ".jsonl.gz": "native JSON Lines, compressed",
+    ".parquet": "a directory of Parquet files",
+}
+
+
+def convert(
+    trace: Input,
+    target: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="name.jsonl, name.jsonl.gz, name.parquet (a directory), or - for stdout."),
+    ],
+    force: Force = False,
+    format_name: FormatName = None,
+    strict: Strict = False,
+) -> None:
+    """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
+    from lbal.analyzers.formats import ReadOptions, read_trace
+    from lbal.analyzers.writing import write_native, write_parquet
+    from lbal.cli.console import say
+    from lbal.cli.files import check_target, suffix_of, write_file
+
+    suffix = None if target == "-" else suffix_of(target, TARGETS)
+    if suffix is not None:
+        check_target(target, force=force)
+    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    for warning in read.meta.warnings:
+        say(f"note: {warning}")
+    if suffix is None:
+        write_native(read, sys.stdout.buffer)
+        return
+
+    def write(path: Path) -> None:
+        (write_parquet if suffix == ".parquet" else write_native)(read, path)
+
+    write_file(check_target(target, force=force), write)
+    say(f"wrote {target}: {read.num_requests:,} requests, {read.num_steps:,} steps")

@@ -1,0 +1,223 @@
+"""`lbal replay`: the same requests under other routing policies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lbal.cli.options import AsJson, Force, FormatName, Input, Outputs, StepModel, Strict, WindowName, chosen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lbal.analyzers.trace import Trace
+    from lbal.replay.engine import Cluster, Conditions, Replay
+    from lbal.replay.policy import Policy
+    from lbal.replay.workload import Workload
+
+TRACE_SUFFIXES = {
+    ".jsonl": "the replayed trace",
+    ".jsonl.gz": "the replayed trace, compressed",
+    ".parquet": "the replayed trace as a directory",
+}
+
+
+def replay(
+    trace: Input,
+    dp_size: Annotated[
+        int | None, typer.Option("--dp-size", metavar="G", help="DP ranks (default: as in the trace).")
+    ] = None,
+    max_num_seqs: Annotated[
+        int | None, typer.Option("--max-num-seqs", metavar="B", help="Slots per rank (default: as in the trace).")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            metavar="NAME[:KEY=VALUE,…]",
+            help="Routing policy, or path/to/file.py:Class; repeat to compare. See `lbal list policies`.",
+        ),
+    ] = None,
+    arrivals: Annotated[
+        str | None,
+        typer.Option("--arrivals", metavar="NAME", help="trace (arrival times) or backlog (a pool that is kept full)."),
+    ] = None,
+    rate_scale: Annotated[
+        float, typer.Option("--rate-scale", metavar="X", help="Multiply the arrival rate of the trace.")
+    ] = 1.0,
+    pool: Annotated[
+        int | None, typer.Option("--pool", metavar="N", help="Waiting requests of a backlog (default: 4*G).")
+    ] = None,
+    binding: Annotated[
+        str | None,
+        typer.Option("--binding", metavar="NAME", help="pool or immediate (default: each policy's natural one)."),
+    ] = None,
+    kv_capacity: Annotated[
+        int | None, typer.Option("--kv-capacity", metavar="TOKENS", help="KV tokens that fit on a rank.")
+    ] = None,
+    step_model: StepModel = None,
+    window: WindowName = "all",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the policies that draw.")] = 0,
+    output: Outputs = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    format_name: FormatName = None,
+    strict: Strict = False,
+) -> None:
+    """Replay the requests of a trace under routing policies and compare what the barrier costs."""
+    from lbal.analyzers.formats import ReadOptions, read_trace
+    from lbal.analyzers.window import WINDOWS
+    from lbal.cli.console import check_reports, deliver
+    from lbal.cli.files import suffix_of
+
+    outputs = output or []
+    chosen(window, WINDOWS, "--window")
+    if arrivals is not None:
+        chosen(arrivals, ("trace", "backlog"), "--arrivals")
+    if binding is not None:
+        chosen(binding, ("pool", "immediate"), "--binding")
+    check_reports(outputs, force=force, also=TRACE_SUFFIXES)
+    policies = _policies(policy or ["round-robin", "jsq", "jsq-kv"])
+    from lbal.cli.console import report_suffixes
+
+    traces = [name for name in outputs if suffix_of(name, {**report_suffixes(), **TRACE_SUFFIXES}) in TRACE_SUFFIXES]
+    _one_trace_per_policy(traces, policies)
+    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    workload, cluster, conditions = _setting(
+        read,
+        dp_size=dp_size,
+        max_num_seqs=max_num_seqs,
+        arrivals=arrivals,
+        rate_scale=rate_scale,
+        pool=pool,
+        binding=binding,
+        kv_capacity=kv_capacity,
+        step_model=step_model,
+        seed=seed,
+    )
+    runs = []
+    for each in policies:
+        replayed = _replayed(workload, cluster, each, conditions, keep_steps=bool(traces))
+        for name in traces:
+            _write_trace(replayed, name.replace("{policy}", each.name), force)
+        runs.append((replayed, each))
+    result = _result(read, workload, cluster, conditions, window, [item[0] for item in runs])
+    deliver(result, as_json=as_json, outputs=[name for name in outputs if name not in traces], force=force)
+
+
+def _policies(specs: list[str]) -> list[Policy]:
+    from lbal.analyzers.errors import UsageError
+    from lbal.replay.policy import parse_policy
+
+    policies = [parse_policy(spec) for spec in specs]
+    labels = [each.label for each in policies]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"--policy {label}: stands twice, expected each policy once")
+    return policies
+
+
+def _one_trace_per_policy(traces: list[str], policies: list[Policy]) -> None:
+    from lbal.analyzers.errors import UsageError
+
+    for name in traces:
+        if len(policies) > 1 and "{policy}" not in name:
+            raise UsageError(
+                f"-o {name}: a trace holds one policy and there are {len(policies)}, "
+                "expected one --policy, or {policy} in the name of the file"
+            )
+
+
+def _setting(
+    trace: Trace,
+    *,
+    dp_size: int | None,
+    max_num_seqs: int | None,
+    arrivals: str | None,
+    step_model: str | None,
+    kv_capacity: int | None,
+    **conditions: Any,
+) -> tuple[Workload, Cluster, Conditions]:
+    from lbal.analyzers.errors import UsageError
+    from lbal.replay.engine import Cluster, Conditions
+    from lbal.replay.step_models import DEFAULT_STEP_MODEL
+    from lbal.replay.step_models import step_model as model_named
+    from lbal.replay.workload import Workload
+
+    ranks, slots = dp_size if dp_size is not None else trace.meta.dp_size, max_num_seqs
+    if slots is None:
+        slots = trace.meta.max_num_seqs
+    for flag, value in (("--dp-size", ranks), ("--max-num-seqs", slots)):
+        if value is None:
+            raise UsageError(f"{flag}: is missing and {trace.meta.source} does not tell it, expected a whole number")
+        if value < 1:
+            raise UsageError(f"{flag}: {value} is too small, expected a whole number of at least 1")
+    assert ranks is not None
+    assert slots is not None
+    workload = Workload.of(trace)
+    if arrivals is None:
+        arrivals = "trace" if workload.arrival_ms is not None else "backlog"
+    model = model_named(step_model or DEFAULT_STEP_MODEL, slots)
+    cluster = Cluster(ranks, slots, model, kv_capacity)
+    return workload, cluster, Conditions(arrivals=arrivals, **conditions)  # type: ignore[arg-type]
+
+
+def _replayed(
+    workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions, *, keep_steps: bool
+) -> Replay:
+    from lbal.cli.progress import replay_progress
+    from lbal.replay.engine import replay as run_replay
+
+    with replay_progress(policy.label) as on_progress:
+        return run_replay(workload, cluster, policy, conditions, keep_steps=keep_steps, on_progress=on_progress)
+
+
+def _write_trace(replayed: Replay, name: str, force: bool) -> None:
+    from lbal.analyzers.writing import write_native, write_parquet
+    from lbal.cli.files import check_target, write_file
+
+    def write(path: Path) -> None:
+        if path.suffix == ".parquet":
+            write_parquet(replayed.trace, path)
+        else:
+            write_native(replayed.trace, path)
+
+    write_file(check_target(name, force=force), write)
+
+
+def _result(
+    trace: Trace, workload: Workload, cluster: Cluster, conditions: Conditions, window: str, replays: list[Replay]
+) -> Any:
+    from lbal.analyzers.result import Result, input_record
+    from lbal.cli.wording import load_notes, replay_headline, window_note
+    from lbal.replay.outcome import run_of
+
+    backlog = conditions.arrivals == "backlog"
+    config = {
+        "dp_size": cluster.dp_size,
+        "max_num_seqs": cluster.max_num_seqs,
+        "kv_capacity": cluster.kv_capacity,
+        "arrivals": conditions.arrivals,
+        "binding": conditions.binding,
+        "pool": (conditions.pool or 4 * cluster.dp_size) if backlog else None,
+        "rate_scale": None if backlog else conditions.rate_scale,
+        "drift": 1,
+        "window": window,
+        "seed": conditions.seed,
+        "step_model": cluster.step_model.as_dict(),
+    }
+    runs = [run_of(replayed, cluster, window) for replayed in replays]  # type: ignore[arg-type]
+    span = None
+    if not backlog:
+        assert workload.arrival_ms is not None
+        span = float(workload.arrival_ms[-1] - workload.arrival_ms[0]) / conditions.rate_scale
+    notes = [*trace.meta.warnings, *load_notes(runs, config, span), *window_note(config, runs)]
+    return Result(
+        command="replay",
+        inputs=[input_record(trace)],
+        config=config,
+        runs=runs,
+        headline=replay_headline(runs),
+        notes=notes,
+    )

@@ -1,0 +1,40 @@
+"""`lbal validate`: whether files are valid traces."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lbal.cli.options import AsJson, FormatName, Strict
+
+
+def validate(
+    traces: Annotated[list[str], typer.Argument(metavar="TRACE…", help="Traces to check; `-` for standard input.")],
+    as_json: AsJson = False,
+    format_name: FormatName = None,
+    strict: Strict = False,
+) -> None:
+    """Check that traces can be read whole; says what is in them, or where the first is wrong (exit code 2)."""
+    from lbal.analyzers.formats import ReadOptions, read_trace
+    from lbal.analyzers.result import Result, input_record
+    from lbal.cli.console import emit, say
+    from lbal.cli.numbers import count, listed
+    from lbal.cli.reports.json import JsonReport
+
+    records = []
+    for name in traces:
+        trace = read_trace(name, format_name=format_name, options=ReadOptions(strict=strict))
+        records.append(input_record(trace))
+        for warning in trace.meta.warnings:
+            say(f"note: {trace.meta.source}: {warning}")
+        parts = []
+        if trace.num_requests:
+            parts.append(count(trace.num_requests, "request"))
+        if trace.num_steps:
+            parts.append(f"{count(trace.num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
+        if not as_json:
+            emit(f"{trace.meta.source}: valid {trace.meta.format} trace with {listed(parts)}\n")
+    if as_json:
+        result = Result("validate", records, {"strict": strict}, [], headline=f"{count(len(records), 'valid trace')}.")
+        emit(JsonReport().render(result))

@@ -1,0 +1,77 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN_UNITS = {"fraction": "%", "ratio": "ratio", "KV tokens": "tokens", "ms/token": "ms"}
+"""Units as tables show them, where they differ from the metric table."""
+
+
+def shown_unit(unit: str) -> str:
+    """The unit that goes with `shown_value`."""
+    return SHOWN_UNITS.get(unit, unit)
+
+
+def shown_value(value: float | None, unit: str) -> str:
+    """A value in its shown unit, with as many digits as one compares by."""
+    if value is None or value != value:
+        return "n/a"
+    if unit == "fraction":
+        return percent(value).rstrip("%")
+    if unit == "ratio":
+        return f"{value:.3f}"
+    if unit in ("ms", "ms/token", "s"):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}" if abs(value) >= 100 else f"{value:,.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"
+
+
+def percent(fraction: float) -> str:
+    """A share, as `12.3%`; more digits where it is small."""
+    share = fraction * 100
+    return f"{share:.1f}%" if abs(share) >= 10 or share == 0 else f"{share:.2f}%"
+
+
+def count(number: int, what: str) -> str:
+    """`1 step`, `2,000 steps`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def listed(names: list[Any]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    texts = [str(name) for name in names]
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def coefficient_text(model: dict[str, Any]) -> str:
+    """The coefficients of a step-time model, in the units people use for them."""
+    parts = [
+        f"C {model['C'] * 1e3:.4g} ms",
+        f"a {model['a'] * 1e9:.4g} ns/token",
+        f"b {model['b'] * 1e6:.4g} us/request",
+    ]
+    if model["b_mean"]:
+        parts.append(f"b_mean {model['b_mean'] * 1e6:.4g} us/request")
+    return ", ".join(parts)
+
+
+def listing_text(rows: list[dict[str, Any]], *, terminal: bool) -> str:
+    """Records as an aligned list; on a terminal the last column wraps, in a pipe nothing is cut."""
+    import io
+    import shutil
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = list(rows[0])
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(Text(name), no_wrap=not terminal, overflow="fold" if terminal else "ignore")
+    for row in rows:
+        table.add_row(*[Text(str(row[name])) for name in columns])
+    buffer = io.StringIO()
+    width = shutil.get_terminal_size().columns if terminal else 10_000
+    Console(file=buffer, width=width, force_terminal=terminal, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

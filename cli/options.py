@@ -1,0 +1,37 @@
+"""Options that several commands share, so that they read and work alike."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Input = Annotated[str, typer.Argument(metavar="TRACE", help="Trace to read; `-` for standard input, .gz accepted.")]
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", metavar="NAME", help="Format of the trace (default: told from its content)."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse times that run backwards instead of sorting them.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Also write to a file, by suffix; can be repeated."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
+StepModel = Annotated[
+    str | None,
+    typer.Option("--step-model", metavar="MODEL", help="Step-time preset, or C=…,a=…,b=…,b_mean=… in seconds."),
+]
+WindowName = Annotated[
+    str,
+    typer.Option("--window", metavar="NAME", help="Steps that count: all, admissions or steady."),
+]
+
+
+def chosen(value: str, known: tuple[str, ...], flag: str) -> str:
+    """The value if it is one of the known; `UsageError` that lists them otherwise."""
+    from lbal.analyzers.errors import UsageError
+
+    if value not in known:
+        raise UsageError(f"{flag}: {value!r} is not known, expected {', '.join(known[:-1])} or {known[-1]}")
+    return value

@@ -1,0 +1,32 @@
+"""The result as JSON: the schema that every command shares."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, ClassVar
+
+from lbal.analyzers.result import Result
+from lbal.cli.reports.base import Report
+
+
+class JsonReport(Report):
+    """The versioned result schema; numbers in full, unknown ones as null."""
+
+    name: ClassVar[str] = "json"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    content: ClassVar[str] = "the result schema"
+
+    def render(self, result: Result) -> str:
+        """Indented JSON with its keys in the order of the schema."""
+        return json.dumps(_plain(result.as_dict()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

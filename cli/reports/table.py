@@ -1,0 +1,223 @@
+"""The result as tables on a terminal or in a pipe. Numbers are never cut: what does not fit goes below."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.result import Result, Run
+from lbal.cli.numbers import coefficient_text, percent, shown_unit, shown_value
+from lbal.cli.reports.base import Report
+
+PIPE_WIDTH = 10_000
+COMPARED = (
+    "barrier_idle_fraction",
+    "imbalance_tokens_mean",
+    "balance_ratio_mean",
+    "tokens_per_second",
+    "tpot_ms_mean",
+    "tpot_ms_p99",
+    "queue_wait_ms_p99",
+    "queue_wait_ms_max",
+    "queue_wait_steps_max",
+    "slot_use",
+    "kv_time_fraction",
+    "perfect_balance_speedup",
+    "makespan_s",
+    "steps",
+    "requests_completed",
+)
+CAUSES_IN_WORDS = {
+    "empty": "ranks without work",
+    "count": "numbers of requests differ",
+    "length": "lengths of requests differ",
+    "unexplained": "not explained by load",
+}
+
+
+class TableReport(Report):
+    """What a person reads first: the headline, then tables."""
+
+    name: ClassVar[str] = "table"
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
+    content: ClassVar[str] = "the tables as printed"
+
+    def render(self, result: Result) -> str:
+        """Plain text without a limit of width."""
+        return self.render_for(result, PIPE_WIDTH, terminal=False)
+
+    def render_for_stdout(self, result: Result) -> str:
+        """For the terminal, as wide as it is and with emphasis; plain in a pipe, as wide as needed."""
+        terminal = sys.stdout.isatty()
+        asked = os.environ.get("COLUMNS", "")
+        width = shutil.get_terminal_size().columns if terminal else int(asked) if asked.isdigit() else PIPE_WIDTH
+        return self.render_for(result, max(width, 40), terminal=terminal)
+
+    def render_for(self, result: Result, width: int, *, terminal: bool) -> str:
+        """Text that fits into `width` columns, as far as single columns of numbers do."""
+        buffer = io.StringIO()
+        console = Console(file=buffer, width=width, force_terminal=terminal, highlight=False)
+        for part in _parts(result, width):
+            console.print(part)
+        return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def _parts(result: Result, width: int) -> Iterator[RenderableType]:
+    yield Text(result.headline, style="bold")
+    yield ""
+    for line in _context(result):
+        yield Text(line)
+    yield ""
+    if result.workload:
+        yield from _fitted(*_demand_table(result.workload), width)
+        return
+    yield from _fitted(*_metric_table(result.runs), width)
+    if result.command == "analyze":
+        for run in result.runs:
+            yield from _details(run, width)
+
+
+def _context(result: Result) -> Iterator[str]:
+    for item in result.inputs:
+        sizes = [f"{item[key]:,} {key}" for key in ("requests", "steps") if item.get(key)]
+        yield "trace       " + " · ".join([item["name"], item["format"], *sizes])
+    config = result.config
+    if result.command == "replay":
+        slots = f"{config['dp_size']} ranks x {config['max_num_seqs']} slots"
+        arrivals = (
+            f"backlog, pool of {config['pool']}"
+            if config["arrivals"] == "backlog"
+            else f"times of the trace x {config['rate_scale']:g}"
+        )
+        bindings = dict.fromkeys(str(run.details["binding"]) for run in result.runs)
+        parts = [slots, f"arrivals: {arrivals}", f"binding: {', '.join(bindings)}", f"seed {config['seed']}"]
+        if config["kv_capacity"]:
+            parts.append(f"{config['kv_capacity']:,} KV tokens per rank")
+        yield "cluster     " + " · ".join(parts)
+    elif config.get("dp_size"):
+        slots = f" x {config['max_num_seqs']} slots" if config.get("max_num_seqs") else ""
+        yield f"cluster     {config['dp_size']} ranks{slots}"
+    if config.get("window"):
+        yield f"window      {config['window']} steps" if config["window"] == "all" else f"window      {config['window']}"
+    if config.get("step_model"):
+        yield f"step model  {config['step_model']['name']} ({coefficient_text(config['step_model'])})"
+
+
+def _metric_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]], int]:
+    columns = ["metric", "unit", "basis", *[run.label for run in runs]]
+    names = [name for name in _shown_names(runs) if any(name in run.metrics for run in runs)]
+    rows = []
+    for name in names:
+        metric = METRICS[name]
+        values = [run.metrics.get(name) for run in runs]
+        basis = ", ".join(dict.fromkeys(value.basis for value in values if value is not None))
+        shown = [shown_value(None if value is None else value.value, metric.unit) for value in values]
+        rows.append([metric.label, shown_unit(metric.unit), basis, *shown])
+    return columns, rows, 3
+
+
+def _shown_names(runs: Sequence[Run]) -> Sequence[str]:
+    if len(runs) > 1 or runs[0].policy is not None:
+        return COMPARED
+    return list(METRICS)
+
+
+def _details(run: Run, width: int) -> Iterator[RenderableType]:
+    if run.attribution:
+        yield Text("\nWhy: idle by cause, share of rank-time", style="bold")
+        total = sum(run.attribution.values()) or 1.0
+        rows = [
+            [cause, CAUSES_IN_WORDS[cause], percent(share), percent(share / total)]
+            for cause, share in run.attribution.items()
+            if share or cause != "unexplained"
+        ]
+        yield from _fitted(["cause", "meaning", "rank-time", "of the idle"], rows, 2, width)
+    if run.ranks:
+        yield Text("\nRanks: shares of time and of steps, mean loads", style="bold")
+        yield from _fitted(*_rank_table(run), width)
+    if run.worst_steps:
+        yield Text("\nWorst steps, by idle time over all ranks", style="bold")
+        columns = ["step", "step ms", "idle", "straggler", "its KV tokens", "mean KV tokens", "requests"]
+        rows = [
+            [
+                str(step["step"]),
+                shown_value(step["step_ms"], "ms"),
+                percent(step["idle_fraction"]),
+                f"rank {step['straggler']}",
+                f"{step['kv_tokens_straggler']:,.0f}",
+                f"{step['kv_tokens_mean']:,.0f}",
+                f"{step['num_running']:,}",
+            ]
+            for step in run.worst_steps
+        ]
+        yield from _fitted(columns, rows, 0, width)
+
+
+def _rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
+    columns = ["rank", "idle", "straggler", "no work", "KV tokens", "requests"]
+    factors = "work_factor" in run.ranks[0]
+    rows = []
+    for rank in run.ranks:
+        row = [
+            str(rank["rank"]),
+            percent(rank["idle_fraction"]),
+            percent(rank["straggler_fraction"]),
+            percent(rank["empty_fraction"]),
+            f"{rank['kv_tokens_mean']:,.0f}",
+            f"{rank['num_running_mean']:,.1f}",
+        ]
+        rows.append([*row, f"{rank['work_factor']:.2f}x"] if factors else row)
+    return ([*columns, "time for its load"] if factors else columns), rows, 0
+
+
+def _demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
+    rows = [["requests", "", f"{figures['requests']:,}"]]
+    if "arrivals_per_second" in figures:
+        rows += [
+            ["duration", "s", shown_value(figures["duration_s"], "s")],
+            ["arrivals", "per s", shown_value(figures["arrivals_per_second"], "s")],
+            ["burstiness: std/mean of gaps", "1 = Poisson", f"{figures['interarrival_cv']:.2f}"],
+            ["busiest 10 s over the mean", "ratio", f"{figures['peak_to_mean_10s']:.2f}"],
+            ["output asked for", "tokens/s", shown_value(figures["output_tokens_per_second"], "tokens/s")],
+        ]
+    for name in ("prompt_tokens", "output_tokens"):
+        parts = [f"{shown_value(round(figures[f'{name}_{part}'], 1), 'tokens')}" for part in ("mean", "p50", "p90", "p99", "max")]
+        rows.append([f"{name.split('_')[0]} length mean/p50/p90/p99/max", "tokens", " / ".join(parts)])
+        rows.append([f"{name.split('_')[0]} in total", "tokens", f"{figures[f'{name}_total']:,}"])
+    return ["workload (measured)", "unit", "value"], rows, 2
+
+
+def _fitted(columns: list[str], rows: list[list[str]], fixed: int, width: int) -> Iterator[RenderableType]:
+    """The table, in blocks side by side below each other where its columns do not fit; the first `fixed` ones repeat."""
+    sizes = [max(len(row[index]) for row in [columns, *rows]) + 2 for index in range(len(columns))]
+    lead = sum(sizes[:fixed])
+    start = fixed
+    while start < len(columns):
+        stop, used = start, lead
+        while stop < len(columns) and (stop == start or used + sizes[stop] <= width):
+            used += sizes[stop]
+            stop += 1
+        if start > fixed:
+            yield ""
+        chosen = [*range(fixed), *range(start, stop)]
+        yield _table([columns[i] for i in chosen], [[row[i] for i in chosen] for row in rows], fixed)
+        start = stop
+
+
+def _table(columns: list[str], rows: list[list[str]], left: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(columns):
+        table.add_column(Text(name), justify="left" if index < left else "right", no_wrap=True, overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(cell) for cell in row])
+    return table

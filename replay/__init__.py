@@ -1,0 +1,1 @@
+"""What would have happened: the same requests under other routing policies."""

@@ -1,0 +1,1 @@
+"""Package data: published step-time and power figures."""

@@ -1,0 +1,422 @@
+"""The replay: requests, a cluster and a policy in; a trace and its accounts out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from lbal.analyzers.barrier import BarrierAccounts, account, join
+from lbal.analyzers.errors import PolicyError, UsageError
+from lbal.analyzers.steptime import StepTimeModel
+from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
+from lbal.replay import core
+from lbal.replay.compiling import Rules, compiled_loop
+from lbal.replay.policy import Binding, Policy, Selector
+from lbal.replay.view import View
+from lbal.replay.workload import Arrivals, Workload
+
+ROW_CELLS = 1 << 18
+"""Rank-steps in the row buffer: how far the loop goes before it reports."""
+Phase = Literal["ramp", "full", "drain"]
+PHASES: tuple[Phase, Phase] = ("ramp", "full")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The replayed system: G ranks with B slots each, and how fast they are."""
+
+    dp_size: int
+    max_num_seqs: int
+    step_model: StepTimeModel
+    kv_capacity: int | None = None
+    """KV tokens that fit on a rank; None for no limit. Admission reserves a request's largest load."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How the requests meet the cluster."""
+
+    arrivals: Arrivals = "trace"
+    rate_scale: float = 1.0
+    pool: int | None = None
+    """Waiting requests that a backlog is refilled to; None for 4*G."""
+    binding: Binding | None = None
+    """None for each policy's natural one."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a replay has come."""
+
+    steps: int
+    completed: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay computed. `trace` has the steps only where they were kept."""
+
+    policy: Policy
+    binding: Binding
+    trace: Trace
+    accounts: dict[Phase, BarrierAccounts]
+    """`ramp`: before the first full occupancy; `full`: from there to the last admission; `drain`: after it.
+
+    A phase without steps is absent. The step that begins with the last admission is the first of the drain.
+    """
+    start_ms: FloatArray
+    """(S,) when each step started."""
+    step_ms: FloatArray
+    admitted_step: IntArray
+    """(N,) the step in which each request was admitted."""
+    waited_steps: IntArray
+    """(N,) steps between joining the pool or queue and admission."""
+
+
+@dataclass
+class _Trajectory:
+    """Takes the rows as the loop hands them over: always accounts, and the rows themselves if kept."""
+
+    model: StepTimeModel
+    keep: bool
+    immediate: bool
+    settled: dict[Phase, list[BarrierAccounts]] = field(default_factory=lambda: {"ramp": [], "full": []})
+    pending: dict[Phase, list[BarrierAccounts]] = field(default_factory=lambda: {"ramp": [], "full": []})
+    """Steps since the last admission so far: the drain, unless another admission follows."""
+    kept: list[StepArrays] = field(default_factory=list)
+    start_ms: list[FloatArray] = field(default_factory=list)
+    step_ms: list[FloatArray] = field(default_factory=list)
+    steps: int = 0
+
+    def take(self, rows: core.Rows, count: int, first_full_step: int, last_admission_step: int) -> None:
+        """Account for the next `count` rows; those after the last admission so far are the drain, for now."""
+        steps = StepArrays(
+            step=np.arange(self.steps, self.steps + count),
+            kv_tokens=rows.kv_tokens[:count],
+            num_running=rows.num_running[:count],
+            step_ms=rows.step_ms[:count].copy(),
+            start_ms=rows.start_ms[:count].copy(),
+            num_waiting=rows.num_waiting[:count] if self.immediate else None,
+        )
+        assert steps.step_ms is not None
+        assert steps.start_ms is not None
+        full_from = self._row_of(first_full_step, count) if first_full_step >= 0 else count
+        drain_from = self._row_of(last_admission_step, count)
+        if last_admission_step >= self.steps:
+            for phase in PHASES:
+                self.settled[phase] += self.pending[phase]
+                self.pending[phase] = []
+        for start, stop, parts in ((0, drain_from, self.settled), (drain_from, count, self.pending)):
+            middle = min(max(full_from, start), stop)
+            for phase, chosen in zip(PHASES, (slice(start, middle), slice(middle, stop)), strict=True):
+                if chosen.start < chosen.stop:
+                    parts[phase].append(account(steps.part(chosen), self.model, measured=False))
+        self.start_ms.append(steps.start_ms)
+        self.step_ms.append(steps.step_ms)
+        self.steps += count
+        if self.keep:
+            self.kept.append(_copied(steps))
+
+    def _row_of(self, step: int, count: int) -> int:
+        """The row of a step among the next `count` ones, or the nearest end."""
+        return min(max(step - self.steps, 0), count)
+
+    def accounts(self) -> dict[Phase, BarrierAccounts]:
+        """The accounts of each phase that has steps."""
+        parts = {**self.settled, "drain": [*self.pending["ramp"], *self.pending["full"]]}
+        return {phase: join(items) for phase, items in parts.items() if items}  # type: ignore[misc]
+
+
+def replay(
+    workload: Workload,
+    cluster: Cluster,
+    policy: Policy,
+    conditions: Conditions,
+    *,
+    keep_steps: bool = True,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+) -> Replay:
+    """Serve the requests of a workload on a cluster under a policy.
+
+    `keep_steps` keeps the loads of every step and rank in the trace; the accounts are there either way.
+    Raises `UsageError` for conditions that cannot be and `PolicyError` where the policy's rule breaks the contract.
+    """
+    binding = _binding(policy, conditions)
+    _check(workload, cluster, policy, conditions)
+    requests = _requests(workload, cluster, conditions)
+    state = _state(workload, cluster, requests)
+    view = _view(workload, cluster, policy, conditions, requests, state)
+    settings = _settings(cluster, conditions, policy, binding)
+    rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
+    rows = _rows(cluster.dp_size)
+    trajectory = _Trajectory(cluster.step_model, keep_steps, binding == "immediate")
+    loop = compiled_loop()
+    status = core.ROWS_FULL
+    while status == core.ROWS_FULL:
+        status = loop(rules.choose, rules.place, view, requests, state, rows, settings)
+        if status not in (core.ROWS_FULL, core.DONE):
+            raise _failure(status, policy, workload, state, rules)
+        counters = state.counters
+        trajectory.take(
+            rows,
+            int(counters[core.ROWS]),
+            int(counters[core.FIRST_FULL_STEP]),
+            int(counters[core.LAST_ADMISSION_STEP]),
+        )
+        counters[core.ROWS] = 0
+        on_progress(Progress(trajectory.steps, int(counters[core.COMPLETED]), len(workload)))
+    return _result(workload, cluster, policy, binding, conditions, requests, trajectory)
+
+
+def _binding(policy: Policy, conditions: Conditions) -> Binding:
+    if conditions.binding is None:
+        return policy.bindings[0]
+    if conditions.binding not in policy.bindings:
+        raise UsageError(
+            f"--binding {conditions.binding}: the policy {policy.name} cannot use it, expected {policy.bindings[0]}"
+        )
+    return conditions.binding
+
+
+def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> None:
+    for name, value in (("--dp-size", cluster.dp_size), ("--max-num-seqs", cluster.max_num_seqs)):
+        if value < 1:
+            raise UsageError(f"{name}: {value} is too small, expected a whole number of at least 1")
+    if not 0 < conditions.rate_scale < np.inf:
+        raise UsageError(f"--rate-scale: {conditions.rate_scale} is no scale, expected a number above 0")
+    if conditions.pool is not None and conditions.pool < 1:
+        raise UsageError(f"--pool: {conditions.pool} is too small, expected a whole number of at least 1")
+    if policy.uses_recorded_rank:
+        ranks = workload.recorded_rank
+        if ranks is None or (ranks < 0).any():
+            raise UsageError(f"--policy {policy.name}: {workload.source} names no rank for some requests, expected one for each")
+        if ranks.max() >= cluster.dp_size:
+            raise UsageError(
+                f"--dp-size: {cluster.dp_size} is too small for the recorded rank {ranks.max()}, expected at least {ranks.max() + 1}"
+            )
+    if cluster.kv_capacity is not None:
+        _check_capacity(workload, cluster.kv_capacity)
+
+
+def _check_capacity(workload: Workload, kv_capacity: int) -> None:
+    largest = workload.prompt_tokens + workload.output_tokens
+    if (largest > kv_capacity).any():
+        request = int(np.argmax(largest > kv_capacity))
+        raise UsageError(
+            f"--kv-capacity: {kv_capacity} tokens can never hold request {workload.request_id[request]} of "
+            f"{workload.source} ({workload.prompt_tokens[request]} prompt + {workload.output_tokens[request]} output "
+            f"tokens), expected at least {largest.max()}"
+        )
+
+
+def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> core.Requests:
+    count = len(workload)
+    arrivals = (
+        np.zeros(count) if conditions.arrivals == "backlog" else workload.scaled_arrivals(conditions.rate_scale)
+    )
+    return core.Requests(
+        prompt_tokens=np.array(workload.prompt_tokens, np.int64),
+        output_tokens=np.array(workload.output_tokens, np.int64),
+        growing_steps=np.array(workload.output_tokens, np.int64),
+        reserved_tokens=np.array(workload.prompt_tokens + workload.output_tokens, np.int64),
+        arrival_ms=arrivals,
+        arrived_step=np.zeros(count, np.int64),
+        rank=np.full(count, core.NONE, np.int64),
+        admitted_step=np.zeros(count, np.int64),
+        admitted_ms=np.zeros(count),
+        finish_ms=np.zeros(count),
+        next_queued=np.full(count, core.NONE, np.int64),
+        next_ending=np.full(count, core.NONE, np.int64),
+        next_grown=np.full(count, core.NONE, np.int64),
+    )
+
+
+def _state(workload: Workload, cluster: Cluster, requests: core.Requests) -> core.State:
+    ranks = cluster.dp_size
+    counters = np.zeros(core.NUM_COUNTERS, np.int64)
+    counters[[core.FIRST_FULL_STEP, core.LAST_ADMISSION_STEP]] = core.NONE
+    slots = min(ranks * cluster.max_num_seqs, len(workload))
+    calendar = int(workload.output_tokens.max()) + 1
+
+    def zeros() -> IntArray:
+        return np.zeros(ranks, np.int64)
+
+    return core.State(
+        counters=counters,
+        times=np.zeros(core.NUM_TIMES),
+        kv_tokens=np.zeros(ranks),
+        num_running=zeros(),
+        prompt_running=zeros(),
+        generated=zeros(),
+        growing=zeros(),
+        reserved=zeros(),
+        queue_head=zeros(),
+        queue_tail=zeros(),
+        num_waiting=zeros(),
+        tokens_waiting=zeros(),
+        ending=np.full(calendar, core.NONE, np.int64),
+        grown=np.full(calendar, core.NONE, np.int64),
+        pool=np.zeros(len(workload), np.int64),
+        admitted=np.zeros(slots, np.int64),
+        chosen_rank=np.zeros(slots, np.int64),
+    )
+
+
+def _view(
+    workload: Workload,
+    cluster: Cluster,
+    policy: Policy,
+    conditions: Conditions,
+    requests: core.Requests,
+    state: core.State,
+) -> View:
+    ranks, count = cluster.dp_size, len(workload)
+    empty = np.zeros(0, np.int64)
+    draws = np.random.default_rng(conditions.seed).random((count, 2)) if policy.uses_draws else np.zeros((0, 2))
+    recorded = workload.recorded_rank if policy.uses_recorded_rank else None
+    capacity = np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity)
+    return View(
+        dp_size=ranks,
+        max_num_seqs=cluster.max_num_seqs,
+        kv_tokens=state.kv_tokens,
+        num_running=state.num_running,
+        prompt_running=state.prompt_running,
+        num_waiting=state.num_waiting,
+        tokens_waiting=state.tokens_waiting,
+        dispatched=np.zeros(ranks, np.int64),
+        tokens_dispatched=np.zeros(ranks, np.int64),
+        eligible=np.ones(ranks, np.bool_),
+        free_kv=np.full(ranks, capacity),
+        prompt_tokens=requests.prompt_tokens,
+        reserved_tokens=requests.reserved_tokens,
+        arrived_step=requests.arrived_step,
+        output_tokens=requests.output_tokens if policy.uses_true_lengths else empty,
+        recorded_rank=np.array(recorded, np.int64) if recorded is not None else empty,
+        draws=draws,
+        parameters=policy.numbers(),
+        memory=np.zeros(policy.memory_size(ranks)),
+        clock=np.zeros(2),
+    )
+
+
+def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding: Binding) -> core.Settings:
+    model = cluster.step_model
+    return core.Settings(
+        immediate=binding == "immediate",
+        backlog=conditions.arrivals == "backlog",
+        selects=isinstance(policy, Selector),
+        work_conserving=policy.work_conserving,
+        pool_target=conditions.pool if conditions.pool is not None else 4 * cluster.dp_size,
+        kv_capacity=np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity),
+        shared_ms=model.shared_s * 1e3,
+        per_token_ms=model.per_token_s * 1e3,
+        per_request_ms=model.per_request_s * 1e3,
+        per_mean_request_ms=model.per_mean_request_s * 1e3,
+        drift=1.0,
+        stale_ms=0.0,
+        stale_steps=0,
+    )
+
+
+def _rows(dp_size: int) -> core.Rows:
+    count = max(256, ROW_CELLS // dp_size)
+    shape = (count, dp_size)
+    return core.Rows(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(count), np.zeros(count))
+
+
+def _copied(steps: StepArrays) -> StepArrays:
+    return StepArrays(**{name: None if array is None else array.copy() for name, array in vars(steps).items()})
+
+
+def _failure(status: int, policy: Policy, workload: Workload, state: core.State, rules: Rules) -> BaseException:
+    request, rank = (int(state.counters[index]) for index in (core.BAD_REQUEST, core.BAD_RANK))
+    name = workload.request_id[request] if 0 <= request < len(workload) else request
+    if status == core.RULE_FAILED:
+        if isinstance(rules.error, Exception):
+            kind = type(rules.error).__name__
+            return PolicyError(f"policy {policy.name}: its rule raised {kind}: {rules.error}").with_traceback(
+                rules.error.__traceback__
+            )
+        return rules.error or PolicyError(f"policy {policy.name}: its rule failed")
+    if status == core.BAD_PLACEMENT:
+        return PolicyError(
+            f"policy {policy.name}: it placed request {name} on rank {rank}, "
+            "expected a waiting request and a rank with a free slot and room for it"
+        )
+    if status == core.LEFT_SLOTS_EMPTY:
+        return PolicyError(
+            f"policy {policy.name}: it left request {name} waiting although rank {rank} could take it, "
+            "expected a work-conserving placement (or work_conserving = False)"
+        )
+    return PolicyError(f"policy {policy.name}: it admits nothing although all ranks are empty and requests wait")
+
+
+def _result(
+    workload: Workload,
+    cluster: Cluster,
+    policy: Policy,
+    binding: Binding,
+    conditions: Conditions,
+    requests: core.Requests,
+    trajectory: _Trajectory,
+) -> Replay:
+    start_ms, step_ms = np.concatenate(trajectory.start_ms), np.concatenate(trajectory.step_ms)
+    frame = pl.DataFrame(
+        {
+            "request_id": workload.request_id,
+            "arrival_ms": requests.arrival_ms,
+            "prompt_tokens": requests.prompt_tokens,
+            "output_tokens": requests.output_tokens,
+            "rank": requests.rank,
+            "admitted_ms": requests.admitted_ms,
+            "first_token_ms": (start_ms + step_ms)[requests.admitted_step],
+            "finish_ms": requests.finish_ms,
+        }
+    )
+    meta = TraceMeta(
+        source=f"replay of {workload.source}",
+        format="replay",
+        kind="replayed",
+        engine=policy.label,
+        dp_size=cluster.dp_size,
+        max_num_seqs=cluster.max_num_seqs,
+        time_unit="ms",
+        seed=conditions.seed,
+        step_model=cluster.step_model.as_dict(),
+        config=_config(policy, binding, cluster, conditions),
+    )
+    steps = _joined(trajectory.kept).frame() if trajectory.keep else None
+    return Replay(
+        policy=policy,
+        binding=binding,
+        trace=Trace(meta, frame, steps),
+        accounts=trajectory.accounts(),
+        start_ms=start_ms,
+        step_ms=step_ms,
+        admitted_step=requests.admitted_step,
+        waited_steps=requests.admitted_step - requests.arrived_step,
+    )
+
+
+def _config(policy: Policy, binding: Binding, cluster: Cluster, conditions: Conditions) -> dict[str, Any]:
+    backlog = conditions.arrivals == "backlog"
+    return {
+        "policy": policy.name,
+        "parameters": policy.parameters(),
+        "binding": binding,
+        "arrivals": conditions.arrivals,
+        "rate_scale": None if backlog else conditions.rate_scale,
+        "pool": (conditions.pool or 4 * cluster.dp_size) if backlog else None,
+        "kv_capacity": cluster.kv_capacity,
+    }
+
+
+def _joined(parts: list[StepArrays]) -> StepArrays:
+    names = [name for name, array in vars(parts[0]).items() if array is not None]
+    return StepArrays(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -1,0 +1,42 @@
+"""Ranks in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbal.replay.policy import WAIT, Router
+from lbal.replay.view import STEP, View
+
+RESTART = 0
+NEXT_RANK, LAST_STEP = 0, 1
+
+
+@dataclass(frozen=True)
+class RoundRobin(Router):
+    """Ranks in turn, skipping those that are full; the turn goes on from step to step."""
+
+    restart: bool = False
+    """Begin at rank 0 in every step, as the released simulator of arXiv 2601.17855 does."""
+
+    name: ClassVar[str] = "round-robin"
+    looks_at: ClassVar[str] = "nothing"
+
+    def memory_size(self, dp_size: int) -> int:  # noqa: ARG002
+        """The next rank, and the step of the last decision plus one."""
+        return 2
+
+    @staticmethod
+    def choose(view: View, request: int) -> int:
+        """The next eligible rank at or after the turn."""
+        first = int(view.memory[NEXT_RANK])
+        this_step = view.clock[STEP] + 1
+        if view.parameters[RESTART] > 0 and view.memory[LAST_STEP] != this_step:
+            first = 0
+        for offset in range(view.dp_size):
+            rank = (first + offset) % view.dp_size
+            if view.eligible[rank]:
+                view.memory[NEXT_RANK] = (rank + 1) % view.dp_size
+                view.memory[LAST_STEP] = this_step
+                return rank
+        return WAIT

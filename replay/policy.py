@@ -1,0 +1,211 @@
+"""What a policy is: a frozen dataclass whose fields are its parameters, with one rule.
+
+A `Router` decides request by request (`choose`), and so works with both bindings; a `Selector`
+decides step by step which of the waiting requests go where (`place`). Rules are plain functions of
+a `View`; they are compiled and run inside the engine's loop, unless the class says `compiled = False`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from lbal.analyzers.errors import UsageError, unknown_name
+from lbal.analyzers.registry import Registry, classes_in
+from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.replay.view import View
+
+Binding = Literal["pool", "immediate"]
+WAIT = -1
+"""What `choose` returns to leave a request waiting (only where `work_conserving` is False)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy(ABC):
+    """A routing policy. The first line of a subclass's docstring is its description."""
+
+    name: ClassVar[str]
+    """What `--policy` calls it."""
+    bindings: ClassVar[tuple[Binding, ...]] = ("pool", "immediate")
+    """Bindings that it supports, its natural one first."""
+    looks_at: ClassVar[str]
+    """What it looks at, for the reader: `requests`, `KV tokens`, `prompts`, `nothing`."""
+    source: ClassVar[str] = ""
+    """Where the rule comes from."""
+    compiled: ClassVar[bool] = True
+    """Whether the rule is written for the compiled loop."""
+    work_conserving: ClassVar[bool] = True
+    """Whether it always fills a free slot with a waiting request that fits (the engine holds it to that)."""
+    uses_draws: ClassVar[bool] = False
+    """Whether it needs random numbers."""
+    uses_recorded_rank: ClassVar[bool] = False
+    """Whether it needs the rank that the trace names for each request."""
+    uses_true_lengths: ClassVar[bool] = False
+    """Whether it reads output lengths that no online router could know."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def numbers(self) -> FloatArray:
+        """The parameters as the numbers a compiled rule sees: a choice counts as its place in its `Literal`."""
+        hints = typing.get_type_hints(type(self))
+        return np.array(
+            [_as_number(value, hints[name]) for name, value in self.parameters().items()], dtype=np.float64
+        )
+
+    def memory_size(self, dp_size: int) -> int:  # noqa: ARG002
+        """Numbers of its own that the policy keeps between decisions; they start at 0."""
+        return 0
+
+    @property
+    def label(self) -> str:
+        """Its name with the parameters that differ from the defaults, as `--policy` takes it."""
+        changed = [
+            f"{field.name}={_shown(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{self.name}:{','.join(changed)}" if changed else self.name
+
+
+class Router(Policy):
+    """Decides where one request goes."""
+
+    @staticmethod
+    @abstractmethod
+    def choose(view: View, request: int) -> int:
+        """The rank for a request: one where `view.eligible` is true (there is at least one).
+
+        Pool binding asks in pool order whenever a slot is free; immediate binding asks on arrival,
+        and then every rank is eligible.
+        """
+
+
+class Selector(Policy):
+    """Decides which waiting requests are admitted in a step, and where."""
+
+    bindings: ClassVar[tuple[Binding, ...]] = ("pool",)
+
+    @staticmethod
+    @abstractmethod
+    def place(view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
+        """Write the chosen requests and their ranks, and return how many they are.
+
+        `pool[:size]` are the waiting requests in order. `requests` and `ranks` have room for every
+        free slot. Together the choices must respect `max_num_seqs` and `free_kv`.
+        """
+
+
+POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy)  # type: ignore[type-abstract]
+
+
+def parse_policy(spec: str) -> Policy:
+    """The policy that `--policy` names: `name`, `name:key=value,key=value`, or `path/to/file.py:ClassName[:key=value]`.
+
+    Raises `UsageError`, with the nearest known name, for a policy, parameter or value that is not known.
+    """
+    head, _, rest = spec.partition(":")
+    if head.endswith(".py"):
+        class_name, _, rest = rest.partition(":")
+        cls = _from_file(head, class_name)
+    else:
+        cls = POLICIES.get(head)
+    return cls(**_arguments(cls, spec, rest))
+
+
+def description(cls: type[Policy]) -> str:
+    """The first line of a policy's docstring."""
+    return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+def parameter_types(cls: type[Policy]) -> dict[str, tuple[Any, Any]]:
+    """(type, default) of each parameter of a policy."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: (hints[field.name], field.default) for field in dataclasses.fields(cls)}
+
+
+def _arguments(cls: type[Policy], spec: str, text: str) -> dict[str, Any]:
+    known = parameter_types(cls)
+    values: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if key not in known:
+            if not known:
+                raise UsageError(f"--policy {spec!r}: {key!r}: {cls.name} takes no parameters")
+            raise unknown_name(f"parameter of {cls.name}", key, known)
+        kind, _default = known[key]
+        if not equals:
+            raise UsageError(f"--policy {spec!r}: {key}: has no value, expected {key}={type_text(kind)}")
+        values[key] = _parsed(value, kind, f"--policy {spec!r}: {key}")
+    try:
+        cls(**values)
+    except ValueError as error:
+        raise UsageError(f"--policy {spec!r}: {error}") from error
+    return values
+
+
+def _parsed(text: str, kind: Any, place: str) -> Any:
+    converters: Mapping[Any, Callable[[str], Any]] = {int: int, float: float, str: str, bool: _boolean}
+    try:
+        if typing.get_origin(kind) is Literal:
+            if text not in typing.get_args(kind):
+                raise ValueError
+            return text
+        if isinstance(kind, types.UnionType):
+            kind = next(option for option in typing.get_args(kind) if option is not type(None))
+        return converters[kind](text)
+    except ValueError:
+        raise UsageError(f"{place}: {text!r} does not fit, expected {type_text(kind)}") from None
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+def type_text(kind: Any) -> str:
+    """How a parameter type reads in messages and lists."""
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(str, typing.get_args(kind)))
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}.get(kind, str(kind))
+
+
+def _as_number(value: Any, hint: Any) -> float:
+    if typing.get_origin(hint) is Literal:
+        return float(typing.get_args(hint).index(value))
+    return float("nan") if value is None or isinstance(value, str) else float(value)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _from_file(path: str, class_name: str) -> type[Policy]:
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"--policy {path}:{class_name}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"lbal_policy_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"--policy {path}: the file fails on import: {type(error).__name__}: {error}") from error
+    classes = {cls.__name__: cls for cls in classes_in(module, Policy)}  # type: ignore[type-abstract]
+    if class_name not in classes:
+        raise unknown_name(f"policy class of {path}", class_name, classes)
+    return classes[class_name]

@@ -1,0 +1,79 @@
+"""What a policy may see of the cluster when it decides: live arrays, read-only by contract.
+
+The engine checks every answer and alone changes state. A rule written for the compiled loop gets
+these arrays as they are; a rule in plain Python gets views that NumPy refuses to write to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbal.analyzers.trace import FloatArray, IntArray
+
+STEP, NOW_MS = 0, 1
+"""Indices into `View.clock`."""
+
+
+class View(NamedTuple):
+    """The cluster as a policy sees it; G ranks, N requests.
+
+    The signals may be older than the step where a policy declares a staleness; `dispatched` and
+    `tokens_dispatched` then count what was sent to each rank since they were taken (0 otherwise).
+    """
+
+    dp_size: int
+    """G."""
+    max_num_seqs: int
+    """Slots of a rank."""
+    kv_tokens: FloatArray
+    """(G,) signal: resident KV tokens."""
+    num_running: IntArray
+    """(G,) signal: active requests."""
+    prompt_running: IntArray
+    """(G,) signal: prompt tokens of the active requests, without what they generated."""
+    num_waiting: IntArray
+    """(G,) signal: requests in the rank's own queue (immediate binding; 0 otherwise)."""
+    tokens_waiting: IntArray
+    """(G,) signal: prompt tokens in the rank's own queue."""
+    dispatched: IntArray
+    """(G,) requests sent to the rank since the signals were taken."""
+    tokens_dispatched: IntArray
+    """(G,) their prompt tokens."""
+    eligible: NDArray[np.bool_]
+    """(G,) for `choose`: whether the rank can take the request at hand."""
+    free_kv: FloatArray
+    """(G,) KV tokens not reserved; infinite without a KV capacity."""
+    prompt_tokens: IntArray
+    """(N,) of every request."""
+    reserved_tokens: IntArray
+    """(N,) KV tokens that admitting a request reserves: its load at its largest."""
+    arrived_step: IntArray
+    """(N,) the step before which a request joined the pool."""
+    output_tokens: IntArray
+    """(N,) true output lengths; empty unless the policy declares that it uses them."""
+    recorded_rank: IntArray
+    """(N,) rank in the trace, -1 where unknown; empty unless the policy declares that it uses them."""
+    draws: FloatArray
+    """(N, 2) uniform numbers in [0, 1) of each request, from the seed; empty unless declared."""
+    parameters: FloatArray
+    """(P,) the policy's parameters as numbers, in the order of its fields."""
+    memory: FloatArray
+    """(M,) the policy's own memory between decisions: the one array that it may write."""
+    clock: FloatArray
+    """(2,) the step about to start and the time in ms."""
+
+
+def read_only(view: View) -> View:
+    """The same arrays behind views that cannot be written, but for the policy's own memory."""
+    return View(*(_locked(name, value) for name, value in zip(View._fields, view, strict=True)))
+
+
+def _locked(name: str, value: Any) -> Any:
+    if not isinstance(value, np.ndarray) or name == "memory":
+        return value
+    locked = value.view()
+    locked.flags.writeable = False
+    return locked
