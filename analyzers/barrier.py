@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:
     items = list(parts)
     if len(items) == 1:
         return items[0]
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in fields(BarrierAccounts):
         values = [getattr(item, field.name) for item in items]
         per_step = not (field.name.startswith("rank_") or field.name == "over_step")

@@ -44,9 +44,8 @@ def waited_steps(requests: pl.DataFrame, start_ms: FloatArray) -> IntArray:
 
 def distribution(name: str, values: FloatArray, parts: tuple[str, ...]) -> dict[str, float]:
     """`name_mean`, `name_max` and `name_pNN` of the values, as asked for in `parts`."""
-    whole = {"mean": np.mean, "max": np.max}
-    percentiles = [int(part[1:]) for part in parts if part not in whole]
+    percentiles = [int(part[1:]) for part in parts if part not in ("mean", "max")]
     found = dict(zip(percentiles, np.percentile(values, percentiles) if percentiles else [], strict=True))
-    return {
-        f"{name}_{part}": float(whole[part](values) if part in whole else found[int(part[1:])]) for part in parts
-    }
+    figures = {f"{name}_p{share}": float(value) for share, value in found.items()}
+    figures |= {f"{name}_mean": float(values.mean()), f"{name}_max": float(values.max())}
+    return {f"{name}_{part}": figures[f"{name}_{part}"] for part in parts}

@@ -42,14 +42,14 @@ class Measure:
 
 def _over_steps(name: str, label: str, what: str) -> list[Metric]:
     return [
-        Metric(f"{name}_p{share}", "fraction", "lower", f"{label} p{share} over steps", f"p{share} over steps of {what}")
+        Metric(
+            f"{name}_p{share}", "fraction", "lower", f"{label} p{share} over steps", f"p{share} over steps of {what}"
+        )
         for share in (50, 90, 99)
     ]
 
 
-def _distribution(
-    name: str, unit: str, label: str, what: str, parts: tuple[str, ...]
-) -> list[Metric]:
+def _distribution(name: str, unit: str, label: str, what: str, parts: tuple[str, ...]) -> list[Metric]:
     return [
         Metric(f"{name}_{part}", unit, "lower", f"{label} {part}", f"{part} over requests of {what}") for part in parts
     ]

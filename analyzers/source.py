@@ -110,7 +110,7 @@ class Source:
                 yield self._text(Block(data[:cut], line, complete=True))
                 line += data.count(b"\n", 0, cut)
             if len(rest) > MAX_LINE_BYTES:
-                raise InputError(self.name, f"is longer than {MAX_LINE_BYTES} bytes", line=line, expected="a line")
+                raise InputError(self.name, f"is longer than {MAX_LINE_BYTES} bytes", line=line, expected="a line end")
         if rest:
             yield self._text(Block(rest, line, complete=rest.endswith(b"\n")))
 

@@ -37,7 +37,7 @@ class StepTimeModel:
 
     def common_ms(self, num_running: FloatArray) -> FloatArray:
         """What every rank spends alike in a step: C + b_mean*mean(n), in ms; (S, G) -> (S,)."""
-        return self.shared_s * 1e3 + self.per_mean_request_s * 1e3 * num_running.mean(axis=-1)
+        return np.asarray(self.shared_s * 1e3 + self.per_mean_request_s * 1e3 * num_running.mean(axis=-1))
 
     def as_dict(self) -> dict[str, Any]:
         """For the result and for the header of a replayed trace; coefficients in seconds."""

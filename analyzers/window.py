@@ -30,7 +30,9 @@ def window_bounds(
     if window == "all":
         return slice(0, len(running))
     if last_admission_row is None:
-        raise UsageError(f"--window {window}: {source} does not tell when requests were admitted, expected --window all")
+        raise UsageError(
+            f"--window {window}: {source} does not tell when requests were admitted, expected --window all"
+        )
     start = 0
     if window == "steady":
         if slots is None:

@@ -12,7 +12,7 @@ from lbal.analyzers.errors import OutputError, UsageError
 
 
 def check_target(name: str, *, force: bool) -> Path:
-    """The path of an output that can be written. Raises `OutputError` where it exists (without `force`) or cannot be."""
+    """The path of an output that can be written; `OutputError` where it cannot be, or exists and `force` is off."""
     path = Path(name)
     if path.is_dir() and path.suffix != ".parquet":
         raise OutputError(f"{name}: is a directory, expected a file name")

@@ -35,8 +35,6 @@ def replay_progress(label: str) -> Iterator[Callable[[Progress], None]]:
         def report(progress: Progress) -> None:
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0.0
             rate = f"{speed:,.0f} requests/s"
-            bar.update(
-                task, total=progress.requests, completed=progress.completed, steps=progress.steps, rate=rate
-            )
+            bar.update(task, total=progress.requests, completed=progress.completed, steps=progress.steps, rate=rate)
 
         yield report

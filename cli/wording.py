@@ -7,11 +7,13 @@ from typing import Any
 
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result import Run
-from lbal.cli.numbers import count, listed, percent
+from lbal.cli.numbers import count, percent
 from lbal.cli.reports.table import CAUSES_IN_WORDS
 
 EMPTY_SLOT_USE = 0.25
 TARGET_SLOT_USE = 0.8
+NOTABLE_STRAGGLER = 1.5
+"""A rank that is the straggler this many times its equal share of steps is worth naming."""
 CROWDED_WAIT_SHARE = 0.2
 """A queue that still holds requests this share of the run after the last arrival marks an overload."""
 
@@ -27,7 +29,7 @@ def replay_headline(runs: Sequence[Run]) -> str:
         return f"All {len(runs)} policies lose {percent(idle[best])} of rank-time to barrier idle (modelled)."
     gain = rates[best] / rates[worst] - 1
     return (
-        f"{best} loses least of {count(len(runs), 'policy').replace('policys', 'policies')}: "
+        f"{best} loses least of {len(runs)} policies: "
         f"{percent(idle[best])} of rank-time is barrier idle, {worst} {percent(idle[worst])}; "
         f"throughput {gain:+.1%} against it (modelled)."
     )
@@ -41,11 +43,15 @@ def analysis_headline(run: Run) -> str:
         return text + "."
     cause = max(run.attribution, key=lambda name: run.attribution[name])
     share = run.attribution[cause]
-    straggler = max(run.ranks, key=lambda rank: float(rank["straggler_fraction"]))
-    return (
-        f"{text}, most of it because of {_cause_noun(cause)} ({percent(share)}); "
-        f"rank {straggler['rank']} is the straggler in {percent(straggler['straggler_fraction'])} of steps."
-    )
+    return f"{text}, most of it because of {_cause_noun(cause)} ({percent(share)}); {_straggler_clause(run.ranks)}."
+
+
+def _straggler_clause(ranks: Sequence[Mapping[str, Any]]) -> str:
+    first = max(ranks, key=lambda rank: float(rank["straggler_fraction"]))
+    share = first["straggler_fraction"]
+    if share * len(ranks) < NOTABLE_STRAGGLER:
+        return f"no rank stands out as the straggler (rank {first['rank']} leads with {percent(share)} of steps)"
+    return f"rank {first['rank']} is the straggler in {percent(share)} of steps"
 
 
 def _cause_noun(cause: str) -> str:
@@ -59,7 +65,9 @@ def _cause_noun(cause: str) -> str:
 
 def demand_headline(figures: Mapping[str, Any]) -> str:
     """What the trace asks for, in one sentence."""
-    tokens = f"{figures['prompt_tokens_mean']:,.0f} prompt and {figures['output_tokens_mean']:,.0f} output tokens on average"
+    tokens = (
+        f"{figures['prompt_tokens_mean']:,.0f} prompt and {figures['output_tokens_mean']:,.0f} output tokens on average"
+    )
     if "arrivals_per_second" not in figures:
         return f"{count(figures['requests'], 'request')} without arrival times, {tokens}; it has no steps to analyse."
     return (
@@ -78,8 +86,8 @@ def load_notes(runs: Sequence[Run], config: Mapping[str, Any], arrivals_ms: floa
     if arrivals_ms is None:
         if use < EMPTY_SLOT_USE:
             return [
-                f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since the backlog is soon "
-                "served and the rest is drain; --window admissions leaves the drain out"
+                f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since the backlog is "
+                "soon served and the rest is drain; --window admissions leaves the drain out"
             ]
         return []
     scale = config["rate_scale"]
@@ -92,9 +100,10 @@ def load_notes(runs: Sequence[Run], config: Mapping[str, Any], arrivals_ms: floa
     overrun = first.metrics["makespan_s"].value * 1e3 / arrivals_ms - 1 if arrivals_ms > 0 else float("inf")
     if overrun > CROWDED_WAIT_SHARE and use > 1 - EMPTY_SLOT_USE:
         return [
-            f"the ranks are overloaded: requests queue up and the last is served {percent(overrun)} of the trace's duration "
-            f"after it ends ({first.label}), so waits measure the length of the trace; try --rate-scale "
-            f"{scale / (1 + overrun):.2g}, more --dp-size or --max-num-seqs, or --arrivals backlog to study saturation"
+            f"the ranks are overloaded: requests queue up, and the last is served {percent(overrun)} of the trace's "
+            f"duration after it ends ({first.label}), so waits measure the length of the trace; try "
+            f"--rate-scale {scale / (1 + overrun):.2g}, more --dp-size or --max-num-seqs, or --arrivals backlog to "
+            "study saturation"
         ]
     return []
 
@@ -104,12 +113,8 @@ def window_note(config: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     if config["window"] == "all":
         return []
     completed = METRICS["requests_completed"].label
-    return [f"window {config['window']}: latency, waits and {completed} are of the requests admitted in it"] if runs else []
-
-
-def warnings_note(warnings: Sequence[str]) -> list[str]:
-    """The warnings of an input, as notes."""
-    return list(warnings)
-
-
-__all__ = ["analysis_headline", "demand_headline", "listed", "load_notes", "replay_headline", "window_note"]
+    return (
+        [f"window {config['window']}: latency, waits and {completed} are of the requests admitted in it"]
+        if runs
+        else []
+    )

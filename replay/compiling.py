@@ -31,7 +31,7 @@ def _type_of(record: Any) -> Any:
         np.zeros((1, 1)) if (record, name) in _MATRICES else _ARRAYS[kind.__forward_arg__]
         for name, kind in record.__annotations__.items()
     ]
-    return typeof(record(*values))
+    return typeof(record(*values))  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -67,11 +67,11 @@ def _compiled_place(rule: Callable[..., int]) -> Any:
     return _compiled(rule, _signatures()[1])
 
 
-def _no_choose(view: View, request: int) -> int:  # noqa: ARG001
+def _no_choose(view: View, request: int) -> int:
     return -1
 
 
-def _no_place(view: View, pool: Any, size: int, requests: Any, ranks: Any) -> int:  # noqa: ARG001
+def _no_place(view: View, pool: Any, size: int, requests: Any, ranks: Any) -> int:
     return 0
 
 

@@ -186,9 +186,7 @@ def _join(
 
 
 @register_jitable
-def _enqueue(
-    choose: Choose, view: View, requests: Requests, state: State, settings: Settings, request: int
-) -> int:
+def _enqueue(choose: Choose, view: View, requests: Requests, state: State, settings: Settings, request: int) -> int:
     """Immediate binding: route a request to a rank's own queue."""
     _refresh_signals(view, state, settings)
     rank = choose(view, request)
@@ -375,7 +373,7 @@ def _record_step(view: View, state: State, rows: Rows, settings: Settings) -> fl
     rows.step_ms[row] = step_ms
     rows.start_ms[row] = view.clock[NOW_MS]
     state.counters[ROWS] += 1
-    return view.clock[NOW_MS] + step_ms
+    return float(view.clock[NOW_MS] + step_ms)
 
 
 @register_jitable

@@ -130,7 +130,7 @@ class _Trajectory:
     def accounts(self) -> dict[Phase, BarrierAccounts]:
         """The accounts of each phase that has steps."""
         parts = {**self.settled, "drain": [*self.pending["ramp"], *self.pending["full"]]}
-        return {phase: join(items) for phase, items in parts.items() if items}  # type: ignore[misc]
+        return {phase: join(items) for phase, items in parts.items() if items}
 
 
 def replay(
@@ -195,10 +195,13 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
     if policy.uses_recorded_rank:
         ranks = workload.recorded_rank
         if ranks is None or (ranks < 0).any():
-            raise UsageError(f"--policy {policy.name}: {workload.source} names no rank for some requests, expected one for each")
+            raise UsageError(
+                f"--policy {policy.name}: {workload.source} names no rank for some requests, expected one for each"
+            )
         if ranks.max() >= cluster.dp_size:
             raise UsageError(
-                f"--dp-size: {cluster.dp_size} is too small for the recorded rank {ranks.max()}, expected at least {ranks.max() + 1}"
+                f"--dp-size: {cluster.dp_size} is too small for the recorded rank {ranks.max()}, "
+                f"expected at least {ranks.max() + 1}"
             )
     if cluster.kv_capacity is not None:
         _check_capacity(workload, cluster.kv_capacity)
@@ -217,9 +220,7 @@ def _check_capacity(workload: Workload, kv_capacity: int) -> None:
 
 def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> core.Requests:
     count = len(workload)
-    arrivals = (
-        np.zeros(count) if conditions.arrivals == "backlog" else workload.scaled_arrivals(conditions.rate_scale)
-    )
+    arrivals = np.zeros(count) if conditions.arrivals == "backlog" else workload.scaled_arrivals(conditions.rate_scale)
     return core.Requests(
         prompt_tokens=np.array(workload.prompt_tokens, np.int64),
         output_tokens=np.array(workload.output_tokens, np.int64),
@@ -331,7 +332,8 @@ def _rows(dp_size: int) -> core.Rows:
 
 
 def _copied(steps: StepArrays) -> StepArrays:
-    return StepArrays(**{name: None if array is None else array.copy() for name, array in vars(steps).items()})
+    copies: dict[str, Any] = {name: None if array is None else array.copy() for name, array in vars(steps).items()}
+    return StepArrays(**copies)
 
 
 def _failure(status: int, policy: Policy, workload: Workload, state: core.State, rules: Rules) -> BaseException:
@@ -419,4 +421,5 @@ def _config(policy: Policy, binding: Binding, cluster: Cluster, conditions: Cond
 
 def _joined(parts: list[StepArrays]) -> StepArrays:
     names = [name for name, array in vars(parts[0]).items() if array is not None]
-    return StepArrays(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return StepArrays(**joined)

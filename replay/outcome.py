@@ -57,9 +57,7 @@ def _accounts(replayed: Replay, window: Window) -> BarrierAccounts:
     parts = [replayed.accounts[phase] for phase in PHASES[window] if phase in replayed.accounts]
     if not parts:
         why = "the slots are never all taken" if window == "steady" else "all requests enter at once"
-        raise UsageError(
-            f"--window {window}: {replayed.policy.label} has no such steps ({why}), expected --window all"
-        )
+        raise UsageError(f"--window {window}: {replayed.policy.label} has no such steps ({why}), expected --window all")
     accounts = join(parts)
     assert (np.diff(accounts.step) == 1).all()
     return accounts

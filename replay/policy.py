@@ -59,11 +59,9 @@ class Policy(ABC):
     def numbers(self) -> FloatArray:
         """The parameters as the numbers a compiled rule sees: a choice counts as its place in its `Literal`."""
         hints = typing.get_type_hints(type(self))
-        return np.array(
-            [_as_number(value, hints[name]) for name, value in self.parameters().items()], dtype=np.float64
-        )
+        return np.array([_as_number(value, hints[name]) for name, value in self.parameters().items()], dtype=np.float64)
 
-    def memory_size(self, dp_size: int) -> int:  # noqa: ARG002
+    def memory_size(self, dp_size: int) -> int:
         """Numbers of its own that the policy keeps between decisions; they start at 0."""
         return 0
 
@@ -106,7 +104,7 @@ class Selector(Policy):
         """
 
 
-POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy)  # type: ignore[type-abstract]
+POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy)
 
 
 def parse_policy(spec: str) -> Policy:
@@ -205,7 +203,7 @@ def _from_file(path: str, class_name: str) -> type[Policy]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"--policy {path}: the file fails on import: {type(error).__name__}: {error}") from error
-    classes = {cls.__name__: cls for cls in classes_in(module, Policy)}  # type: ignore[type-abstract]
+    classes = {cls.__name__: cls for cls in classes_in(module, Policy)}
     if class_name not in classes:
         raise unknown_name(f"policy class of {path}", class_name, classes)
     return classes[class_name]

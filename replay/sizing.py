@@ -36,13 +36,16 @@ def rate_scale_for(
     n = rate*output*t(n)/G; where that has no solution below the slots, the use is told as offered over largest rate.
     """
     length = figures["prompt_tokens_mean"] + figures["output_tokens_mean"] / 2
-    per_request = model.per_token_s * length + model.per_request_s + model.per_mean_request_s
+    per_request = float(model.per_token_s * length + model.per_request_s + model.per_mean_request_s)
     offered = figures["output_tokens_per_second"] / dp_size
 
     def rate(running: float) -> float:
         return running / (model.shared_s + per_request * running)
 
-    if offered * per_request < 1 and (running := offered * model.shared_s / (1 - offered * per_request)) <= max_num_seqs:
+    if (
+        offered * per_request < 1
+        and (running := offered * model.shared_s / (1 - offered * per_request)) <= max_num_seqs
+    ):
         slot_use = running / max_num_seqs
     else:
         slot_use = offered / rate(max_num_seqs)

@@ -41,7 +41,7 @@ def step_model(spec: str, max_num_seqs: int) -> StepTimeModel:
 def paper_release(max_num_seqs: int) -> StepTimeModel:
     """The constants of the released simulator of arXiv 2601.17855: C = (0.6e-3*B + 35e-3)/16 s and a
     fixed slope of 1.5*2*576*61e-6/2**20 s per token; no term in the number of requests.
-    """  # noqa: D205
+    """
     return StepTimeModel(
         name=PAPER_RELEASE,
         shared_s=(0.6e-3 * max_num_seqs + 35e-3) / 16,
@@ -69,7 +69,9 @@ def _inline(spec: str) -> StepTimeModel:
         key, _, text = part.partition("=")
         key = key.strip()
         if key not in values:
-            raise UsageError(f"--step-model {spec!r}: {key!r}: unknown coefficient, expected {', '.join(INLINE_FIELDS)}")
+            raise UsageError(
+                f"--step-model {spec!r}: {key!r}: unknown coefficient, expected {', '.join(INLINE_FIELDS)}"
+            )
         try:
             values[key] = float(text)
         except ValueError:

@@ -37,7 +37,8 @@ class Workload:
         table = trace.requests
         if table is None or table.is_empty():
             raise UsageError(
-                f"{trace.meta.source}: it has steps but no requests, so there is nothing to replay; `lbal analyze` reads it"
+                f"{trace.meta.source}: it has steps but no requests, so there is nothing to replay; "
+                "`lbal analyze` reads it"
             )
         columns = table.columns
         return cls(

@@ -28,10 +28,9 @@ class AzureFormat(DelimitedFormat):
     def columns(self) -> tuple[Column, ...]:
         """Time and both lengths."""
         times = _Timestamps()
+        kind = Kind("a timestamp such as 2023-11-16 18:15:46.6805900", times.fault)
         return (
-            Column(
-                "TIMESTAMP", "time", Kind("a timestamp such as 2023-11-16 18:15:46.6805900", times.fault), times.values
-            ),
+            Column("TIMESTAMP", "time", times.values, kind),
             count_column("ContextTokens", "prompt_tokens"),
             count_column("GeneratedTokens", "output_tokens"),
         )

@@ -30,19 +30,25 @@ class Column:
 
     name: str
     target: str
-    kind: Kind
     values: Callable[[pl.Series], pl.Series]
     """From texts (stripped, null where empty) to numbers; null where a text is not of the kind."""
+    kind: Kind
+    """Of the texts; it words what is wrong with one that has no number."""
+
+
+def _spelt(kind: Kind) -> Kind:
+    """Texts that spell values of a kind."""
+    return Kind(kind.expected, lambda text: kind.fault(number_in(str(text))))
 
 
 def count_column(name: str, target: str) -> Column:
     """A column of token counts."""
-    return Column(name, target, COUNT, _counts)
+    return Column(name, target, _counts, _spelt(COUNT))
 
 
 def number_column(name: str, target: str) -> Column:
     """A column of finite numbers."""
-    return Column(name, target, NUMBER, _numbers)
+    return Column(name, target, _numbers, _spelt(NUMBER))
 
 
 def _counts(texts: pl.Series) -> pl.Series:
@@ -150,7 +156,7 @@ class _Rows:
     def _texts(self, block: Block) -> tuple[pl.DataFrame | None, IntArray]:
         """The fields as texts: in one go where each line is a row, without the blank lines otherwise."""
         texts = self._parsed(block.data)
-        if texts is not None and texts.height == block.num_lines:
+        if texts is not None and 0 < texts.height == block.num_lines:
             return texts, np.arange(block.first_line, block.first_line + texts.height)
         filled = list(block.lines())
         lines = np.array([number for number, _line in filled], dtype=np.int64)
@@ -197,6 +203,6 @@ class _Rows:
                 faults.append((row, len(faults), column, stripped[row]))
         if faults:
             row, _order, column, text = min(faults, key=lambda fault: fault[:2])
-            problem = column.kind.fault(number_in(text or "")) or f"{text!r} cannot be read"
+            problem = column.kind.fault(text or "") or f"{text!r} cannot be read"
             raise InputError(self.file, problem, line=int(lines[row]), field=column.name, expected=column.kind.expected)
         return pl.DataFrame(series)

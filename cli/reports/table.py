@@ -20,6 +20,7 @@ from lbal.cli.numbers import coefficient_text, percent, shown_unit, shown_value
 from lbal.cli.reports.base import Report
 
 PIPE_WIDTH = 10_000
+COLUMN_GAP = 3
 COMPARED = (
     "barrier_idle_fraction",
     "imbalance_tokens_mean",
@@ -80,6 +81,8 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
     yield ""
     if result.workload:
         yield from _fitted(*_demand_table(result.workload), width)
+        yield Text("\nTo model its barrier idle:", style="bold")
+        yield Text(result.workload["replay_command"])
         return
     yield from _fitted(*_metric_table(result.runs), width)
     if result.command == "analyze":
@@ -108,7 +111,9 @@ def _context(result: Result) -> Iterator[str]:
         slots = f" x {config['max_num_seqs']} slots" if config.get("max_num_seqs") else ""
         yield f"cluster     {config['dp_size']} ranks{slots}"
     if config.get("window"):
-        yield f"window      {config['window']} steps" if config["window"] == "all" else f"window      {config['window']}"
+        yield (
+            f"window      {config['window']} steps" if config["window"] == "all" else f"window      {config['window']}"
+        )
     if config.get("step_model"):
         yield f"step model  {config['step_model']['name']} ({coefficient_text(config['step_model'])})"
 
@@ -191,15 +196,18 @@ def _demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]
             ["output asked for", "tokens/s", shown_value(figures["output_tokens_per_second"], "tokens/s")],
         ]
     for name in ("prompt_tokens", "output_tokens"):
-        parts = [f"{shown_value(round(figures[f'{name}_{part}'], 1), 'tokens')}" for part in ("mean", "p50", "p90", "p99", "max")]
+        parts = [
+            f"{shown_value(round(figures[f'{name}_{part}'], 1), 'tokens')}"
+            for part in ("mean", "p50", "p90", "p99", "max")
+        ]
         rows.append([f"{name.split('_')[0]} length mean/p50/p90/p99/max", "tokens", " / ".join(parts)])
         rows.append([f"{name.split('_')[0]} in total", "tokens", f"{figures[f'{name}_total']:,}"])
     return ["workload (measured)", "unit", "value"], rows, 2
 
 
 def _fitted(columns: list[str], rows: list[list[str]], fixed: int, width: int) -> Iterator[RenderableType]:
-    """The table, in blocks side by side below each other where its columns do not fit; the first `fixed` ones repeat."""
-    sizes = [max(len(row[index]) for row in [columns, *rows]) + 2 for index in range(len(columns))]
+    """The table; where its columns do not fit, in blocks below each other that repeat the first `fixed` ones."""
+    sizes = [max(len(row[index]) for row in [columns, *rows]) + COLUMN_GAP for index in range(len(columns))]
     lead = sum(sizes[:fixed])
     start = fixed
     while start < len(columns):

@@ -12,7 +12,7 @@ from lbal.replay.view import View
 
 @dataclass(frozen=True)
 class AlignMax(Selector):
-    """The least loaded rank takes the largest waiting request that stays below the current maximum, else the smallest."""
+    """The least loaded rank takes the largest waiting request that keeps it below the maximum, else the smallest."""
 
     name: ClassVar[str] = "align-max"
     looks_at: ClassVar[str] = "KV tokens and prompts"

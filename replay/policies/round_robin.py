@@ -22,7 +22,7 @@ class RoundRobin(Router):
     name: ClassVar[str] = "round-robin"
     looks_at: ClassVar[str] = "nothing"
 
-    def memory_size(self, dp_size: int) -> int:  # noqa: ARG002
+    def memory_size(self, dp_size: int) -> int:
         """The next rank, and the step of the last decision plus one."""
         return 2
 

@@ -1,0 +1,5 @@
+"""`python -m lbal.cli` is `lbal`."""
+
+from lbal.cli.main import main
+
+main()

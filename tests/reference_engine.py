@@ -1,0 +1,208 @@
+"""The replay semantics in plain Python, one object per request: what the compiled loop must equal.
+
+Written for reading, not for speed. It asks the same policy rules, uncompiled, through the same view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lbal.replay.engine import Cluster, Conditions
+from lbal.replay.policy import Policy, Selector
+from lbal.replay.view import NOW_MS, STEP, View
+from lbal.replay.workload import Workload
+
+
+@dataclass
+class Request:
+    index: int
+    prompt: int
+    output: int
+    arrival_ms: float
+    arrived_step: int = 0
+    rank: int = -1
+    generated: int = 0
+    admitted_step: int = -1
+    admitted_ms: float = 0.0
+    finish_ms: float = 0.0
+
+    def load(self, drift: float, window: float) -> float:
+        return self.prompt + drift * min(self.generated, self.growing_steps(window))
+
+    def growing_steps(self, window: float) -> int:
+        return int(min(self.output, max(window - self.prompt, 0)))
+
+    def reserved(self, drift: float, window: float) -> int:
+        return int(np.ceil(self.prompt + drift * self.growing_steps(window)))
+
+
+@dataclass
+class Rank:
+    active: list[Request] = field(default_factory=list)
+    queue: list[Request] = field(default_factory=list)
+
+
+@dataclass
+class Trajectory:
+    kv_tokens: list[list[float]] = field(default_factory=list)
+    num_running: list[list[int]] = field(default_factory=list)
+    num_waiting: list[list[int]] = field(default_factory=list)
+    step_ms: list[float] = field(default_factory=list)
+    start_ms: list[float] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+
+class ReferenceEngine:
+    def __init__(self, workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> None:
+        self.cluster, self.policy, self.conditions = cluster, policy, conditions
+        self.backlog = conditions.arrivals == "backlog"
+        self.immediate = (conditions.binding or policy.bindings[0]) == "immediate"
+        self.capacity = np.inf if cluster.kv_capacity is None else cluster.kv_capacity
+        self.drift, self.window = 1.0, np.inf
+        arrivals = np.zeros(len(workload)) if self.backlog else workload.scaled_arrivals(conditions.rate_scale)
+        self.requests = [
+            Request(i, int(p), int(o), float(t))
+            for i, (p, o, t) in enumerate(zip(workload.prompt_tokens, workload.output_tokens, arrivals, strict=True))
+        ]
+        self.ranks = [Rank() for _ in range(cluster.dp_size)]
+        self.pool: list[Request] = []
+        self.joined = self.admitted = 0
+        self.step, self.now_ms = 0, 0.0
+        self.view = self._view(workload)
+        self.out = Trajectory(requests=self.requests)
+
+    def run(self) -> Trajectory:
+        while any(request.finish_ms == 0 for request in self.requests):
+            self._join(self.now_ms, inclusive=True)
+            if self.immediate:
+                self._admit_from_queues()
+            elif isinstance(self.policy, Selector):
+                self._admit_selected()
+            else:
+                self._admit_in_order()
+            if not any(rank.active for rank in self.ranks):
+                self.now_ms = self.requests[self.joined].arrival_ms
+                continue
+            end_ms = self._record()
+            if self.immediate and not self.backlog:
+                self._join(end_ms, inclusive=False)
+            self._advance(end_ms)
+            self.step += 1
+            self.now_ms = end_ms
+        return self.out
+
+    def _join(self, until_ms: float, *, inclusive: bool) -> None:
+        while self.joined < len(self.requests):
+            request = self.requests[self.joined]
+            if self.backlog:
+                if self.joined - self.admitted >= (self.conditions.pool or 4 * self.cluster.dp_size):
+                    break
+                request.arrival_ms = until_ms
+            elif request.arrival_ms > until_ms or (request.arrival_ms == until_ms and not inclusive):
+                break
+            request.arrived_step = self.step if inclusive else self.step + 1
+            self.joined += 1
+            if self.immediate:
+                self._refresh(eligible=[True] * len(self.ranks))
+                self.ranks[self.policy.choose(self.view, request.index)].queue.append(request)
+            else:
+                self.pool.append(request)
+
+    def _fits(self, request: Request, rank: Rank) -> bool:
+        reserved = sum(other.reserved(self.drift, self.window) for other in rank.active)
+        needed = request.reserved(self.drift, self.window)
+        return len(rank.active) < self.cluster.max_num_seqs and reserved + needed <= self.capacity
+
+    def _admit(self, request: Request, rank: int) -> None:
+        assert self._fits(request, self.ranks[rank])
+        request.rank, request.admitted_step, request.admitted_ms = rank, self.step, self.now_ms
+        self.ranks[rank].active.append(request)
+        self.admitted += 1
+
+    def _admit_from_queues(self) -> None:
+        for index, rank in enumerate(self.ranks):
+            while rank.queue and self._fits(rank.queue[0], rank):
+                self._admit(rank.queue.pop(0), index)
+
+    def _admit_in_order(self) -> None:
+        while self.pool:
+            eligible = [self._fits(self.pool[0], rank) for rank in self.ranks]
+            if not any(eligible):
+                break
+            self._refresh(eligible)
+            self._admit(self.pool[0], self.policy.choose(self.view, self.pool[0].index))
+            self.pool.pop(0)
+
+    def _admit_selected(self) -> None:
+        if not self.pool or all(len(rank.active) == self.cluster.max_num_seqs for rank in self.ranks):
+            return
+        self._refresh([True] * len(self.ranks))
+        indices = np.array([request.index for request in self.pool])
+        requests, ranks = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int64)
+        for chosen in range(self.policy.place(self.view, indices, len(indices), requests, ranks)):
+            self._admit(self.requests[requests[chosen]], int(ranks[chosen]))
+        self.pool = [request for request in self.pool if request.rank < 0]
+
+    def _record(self) -> float:
+        model = self.cluster.step_model
+        tokens = [sum(r.load(self.drift, self.window) for r in rank.active) for rank in self.ranks]
+        running = [len(rank.active) for rank in self.ranks]
+        a, b = model.per_token_s * 1e3, model.per_request_s * 1e3
+        slowest = max(a * load + b * count for load, count in zip(tokens, running, strict=True))
+        shared = model.shared_s * 1e3
+        step_ms = shared + slowest + model.per_mean_request_s * 1e3 * (sum(running) / len(running))
+        self.out.kv_tokens.append(tokens)
+        self.out.num_running.append(running)
+        self.out.num_waiting.append([len(rank.queue) for rank in self.ranks])
+        self.out.step_ms.append(step_ms)
+        self.out.start_ms.append(self.now_ms)
+        return self.now_ms + step_ms
+
+    def _advance(self, end_ms: float) -> None:
+        for rank in self.ranks:
+            for request in rank.active:
+                request.generated += 1
+                if request.generated == request.output:
+                    request.finish_ms = end_ms
+            rank.active = [request for request in rank.active if request.generated < request.output]
+
+    def _view(self, workload: Workload) -> View:
+        ranks, count = len(self.ranks), len(self.requests)
+        recorded = workload.recorded_rank
+        return View(
+            dp_size=ranks,
+            max_num_seqs=self.cluster.max_num_seqs,
+            kv_tokens=np.zeros(ranks),
+            num_running=np.zeros(ranks, np.int64),
+            prompt_running=np.zeros(ranks, np.int64),
+            num_waiting=np.zeros(ranks, np.int64),
+            tokens_waiting=np.zeros(ranks, np.int64),
+            dispatched=np.zeros(ranks, np.int64),
+            tokens_dispatched=np.zeros(ranks, np.int64),
+            eligible=np.ones(ranks, np.bool_),
+            free_kv=np.zeros(ranks),
+            prompt_tokens=np.array([r.prompt for r in self.requests]),
+            reserved_tokens=np.array([r.reserved(self.drift, self.window) for r in self.requests]),
+            arrived_step=np.zeros(count, np.int64),
+            output_tokens=np.array([r.output for r in self.requests]),
+            recorded_rank=np.zeros(count, np.int64) if recorded is None else recorded,
+            draws=np.random.default_rng(self.conditions.seed).random((count, 2)),
+            parameters=self.policy.numbers(),
+            memory=np.zeros(self.policy.memory_size(ranks)),
+            clock=np.zeros(2),
+        )
+
+    def _refresh(self, eligible: list[bool]) -> None:
+        view = self.view
+        view.clock[STEP], view.clock[NOW_MS] = self.step, self.now_ms
+        view.eligible[:] = eligible
+        view.arrived_step[:] = [request.arrived_step for request in self.requests]
+        for index, rank in enumerate(self.ranks):
+            view.kv_tokens[index] = sum(r.load(self.drift, self.window) for r in rank.active)
+            view.num_running[index] = len(rank.active)
+            view.prompt_running[index] = sum(r.prompt for r in rank.active)
+            view.num_waiting[index] = len(rank.queue)
+            view.tokens_waiting[index] = sum(r.prompt for r in rank.queue)
+            view.free_kv[index] = self.capacity - sum(r.reserved(self.drift, self.window) for r in rank.active)

@@ -1,0 +1,423 @@
+"""The command line: streams, exit codes, messages and files, as a user or a script meets them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lbal.analyzers.metrics import METRICS
+from lbal.cli.main import run
+
+REQUESTS = "".join(
+    f'{{"request_id": {i}, "arrival_ms": {i * 20}, "prompt_tokens": {50 + i * 37 % 400}, "output_tokens": {5 + i % 17}}}\n'
+    for i in range(60)
+)
+REQUEST_TRACE = '{"lbal_trace": 1}\n' + REQUESTS
+STEP_TRACE = (
+    '{"lbal_trace": 1, "dp_size": 2, "max_num_seqs": 4}\n'
+    '{"step": 0, "step_ms": 15, "start_ms": 0, "kv_tokens": [100, 300], "num_running": [1, 2], "compute_ms": [2, 5]}\n'
+    '{"step": 1, "step_ms": 14, "start_ms": 15, "kv_tokens": [200, 200], "num_running": [2, 2], "compute_ms": [4, 4]}\n'
+    '{"step": 2, "step_ms": 12, "start_ms": 29, "kv_tokens": [0, 100], "num_running": [0, 1], "compute_ms": [0, 2]}\n'
+)
+SMALL = ["--dp-size", "4", "--max-num-seqs", "8"]
+
+
+@pytest.fixture
+def requests(tmp_path) -> str:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(REQUEST_TRACE)
+    return str(path)
+
+
+@pytest.fixture
+def steps(tmp_path) -> str:
+    path = tmp_path / "steps.jsonl"
+    path.write_text(STEP_TRACE)
+    return str(path)
+
+
+def lbal(*arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a script runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lbal.cli", *arguments],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def refused(capsys, *arguments: str) -> str:
+    """Run in this process, expect a refusal, and return its one line."""
+    assert run(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("lbal: ")
+    return captured.err.strip()
+
+
+def result_of(capsys, *arguments: str) -> dict:
+    assert run([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def values(run_record: dict) -> dict[str, float]:
+    return {name: measure["value"] for name, measure in run_record["metrics"].items()}
+
+
+def test_replay_prints_a_headline_and_a_column_per_policy(requests):
+    done = lbal("replay", requests, *SMALL, "--policy", "fcfs", "--policy", "jsq")
+    assert done.returncode == 0
+    first = done.stdout.splitlines()[0]
+    assert re.fullmatch(
+        r"jsq loses least of 2 policies: [\d.]+% of rank-time is barrier idle, fcfs [\d.]+%; "
+        r"throughput [+-][\d.]+% against it \(modelled\)\.",
+        first,
+    )
+    for label in (
+        "barrier idle", "imbalance, mean", "balance ratio, mean", "throughput", "TPOT mean", "TPOT p99",
+        "queue wait p99", "queue wait max", "slot use", "steps", "requests completed",
+    ):  # fmt: skip
+        row = next(line for line in done.stdout.splitlines() if line.startswith(label))
+        assert " modelled " in row
+    assert "h200/deepseek-v3/dp-attn+ep32/bf16kv" in done.stdout
+
+
+def test_what_replay_writes_is_what_analyze_reads(requests, tmp_path, capsys):
+    for name in ("trace.jsonl", "trace.jsonl.gz", "trace.parquet"):
+        out = str(tmp_path / name)
+        replayed = result_of(capsys, "replay", requests, *SMALL, "--policy", "jsq-kv", "-o", out)
+        analysed = result_of(capsys, "analyze", out)
+        ours, theirs = values(replayed["runs"][0]), values(analysed["runs"][0])
+        assert ours == pytest.approx({name: theirs[name] for name in ours}, rel=1e-12)
+        assert replayed["runs"][0]["attribution"] == pytest.approx(analysed["runs"][0]["attribution"], rel=1e-9)
+        assert {measure["basis"] for measure in analysed["runs"][0]["metrics"].values()} == {"modelled"}
+
+
+@pytest.mark.parametrize("window", ["admissions", "steady"])
+def test_windows_agree_between_replay_and_analyze(requests, tmp_path, capsys, window):
+    out = str(tmp_path / "trace.jsonl")
+    options = ["--arrivals", "backlog", "--dp-size", "2", "--max-num-seqs", "3", "--window", window]
+    replayed = result_of(capsys, "replay", requests, *options, "--policy", "jsq", "-o", out)
+    analysed = result_of(capsys, "analyze", out, "--window", window)
+    ours, theirs = values(replayed["runs"][0]), values(analysed["runs"][0])
+    assert ours == pytest.approx({name: theirs[name] for name in ours}, rel=1e-12)
+    whole = values(result_of(capsys, "analyze", out)["runs"][0])
+    assert ours["steps"] < whole["steps"]
+
+
+def test_an_empty_window_is_an_error(requests, capsys):
+    message = refused(capsys, "replay", requests, "--dp-size", "4", "--max-num-seqs", "60", "--window", "steady")
+    assert "--window steady: round-robin has no such steps (the slots are never all taken)" in message
+
+
+def test_analyze_tells_measured_from_modelled(steps, capsys):
+    record = result_of(capsys, "analyze", steps)["runs"][0]
+    assert record["metrics"]["barrier_idle_fraction"]["basis"] == "measured"
+    assert record["metrics"]["barrier_idle_fraction"]["value"] == pytest.approx(5 / (2 * 41))
+    assert record["metrics"]["kv_time_fraction"]["basis"] == "modelled"
+    assert record["ranks"][0]["straggler_fraction"] == pytest.approx(0.5 / 3)
+
+
+def test_analyze_models_idle_where_no_rank_times_were_measured(tmp_path, capsys):
+    path = tmp_path / "no_times.jsonl"
+    path.write_text(re.sub(r', "compute_ms": \[[^]]*\]', "", STEP_TRACE))
+    model = "C=0.01,a=1e-5,b=1e-3"
+    record = result_of(capsys, "analyze", str(path), "--step-model", model)["runs"][0]
+    assert record["metrics"]["barrier_idle_fraction"] == {
+        "value": pytest.approx(5 / (2 * 41)),
+        "unit": "fraction",
+        "basis": "modelled",
+    }
+    assert record["metrics"]["tokens_per_second"]["basis"] == "measured"
+    assert record["metrics"]["imbalance_tokens_mean"]["basis"] == "measured"
+
+
+def test_steps_with_gaps_are_left_out_and_counted(tmp_path, capsys):
+    path = tmp_path / "gaps.jsonl"
+    path.write_text(STEP_TRACE.replace('"kv_tokens": [200, 200]', '"kv_tokens": [200, null]'))
+    result = result_of(capsys, "analyze", str(path))
+    assert values(result["runs"][0])["steps"] == 2
+    assert "1 of 3 steps have gaps in kv_tokens and are left out" in result["notes"]
+
+
+def test_a_request_trace_is_answered_with_its_workload_and_a_replay_that_runs(requests):
+    done = lbal("analyze", requests)
+    assert done.returncode == 0
+    assert "60 requests at 50 per second" in done.stdout.splitlines()[0]
+    command = done.stdout.splitlines()[-1].split()
+    assert command[:2] == ["lbal", "replay"]
+    assert lbal(*command[1:]).returncode == 0
+
+
+def test_json_is_the_published_schema_and_the_same_bytes_each_time(requests):
+    first = lbal("replay", requests, *SMALL, "--policy", "random", "--json", "--seed", "7")
+    again = lbal("replay", requests, *SMALL, "--policy", "random", "--json", "--seed", "7")
+    assert first.stdout == again.stdout
+    record = json.loads(first.stdout)
+    assert record["schema"] == "lbal.result/1"
+    assert record["command"] == "replay"
+    assert record["inputs"][0]["requests"] == 60
+    assert len(record["inputs"][0]["sha256"]) == 64
+    assert record["config"]["step_model"]["unit"] == "seconds"
+    for name, measure in record["runs"][0]["metrics"].items():
+        assert measure["unit"] == METRICS[name].unit
+        assert measure["basis"] in ("measured", "modelled")
+    assert lbal("replay", requests, *SMALL, "--policy", "random", "--json", "--seed", "8").stdout != first.stdout
+
+
+def test_results_are_written_whole_or_not_at_all(requests, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    printed = result_of(capsys, "replay", requests, *SMALL, "-o", str(out))
+    assert json.loads(out.read_text()) == printed
+    assert "exists already" in refused(capsys, "replay", requests, *SMALL, "-o", str(out))
+    assert run(["replay", requests, *SMALL, "-o", str(out), "--force"]) == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".lbal")] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere/result.json", "there is no directory"),
+        ("result.pdf", "its suffix says no format, expected one of .json"),
+        ("folder.json", "is a directory, expected a file name"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(requests, tmp_path, capsys, target, message):
+    (tmp_path / "folder.json").mkdir()
+    assert message in refused(capsys, "replay", requests, *SMALL, "-o", str(tmp_path / target))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_is_refused(requests, tmp_path, capsys):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert "cannot be written" in refused(capsys, "replay", requests, *SMALL, "-o", str(locked / "result.json"))
+
+
+def test_several_policies_do_not_share_one_trace_file(requests, tmp_path, capsys):
+    several = ["--policy", "jsq", "--policy", "fcfs"]
+    message = refused(capsys, "replay", requests, *SMALL, *several, "-o", str(tmp_path / "trace.jsonl"))
+    assert "a trace holds one policy and there are 2" in message
+    assert run(["replay", requests, *SMALL, *several, "-o", str(tmp_path / "{policy}.jsonl")]) == 0
+    assert {"jsq.jsonl", "fcfs.jsonl"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dp-size", "0"], "--dp-size: 0 is too small, expected a whole number of at least 1"),
+        (["--dp-size", "two"], "'--dp-size': 'two' is not a valid integer"),
+        (["--max-num-seqs", "-3"], "--max-num-seqs: -3 is too small"),
+        (["--policy", "jqs"], "unknown policy 'jqs': did you mean 'jsq'?"),
+        (["--policy", "jsq", "--policy", "jsq"], "--policy jsq: stands twice"),
+        (["--policy", "recorded"], "names no rank for some requests"),
+        (["--step-model", "h200/depseek"], "unknown step model 'h200/depseek': did you mean"),
+        (["--step-model", "C=1,x=2"], "'x': unknown coefficient, expected C, a, b, b_mean"),
+        (["--step-model", "C=-1"], "C: '-1' is no time, expected seconds of at least 0"),
+        (["--step-model", "C=0"], "every step would take no time"),
+        (["--format", "azur"], "unknown format 'azur': did you mean 'azure'?"),
+        (["--format", "azure"], "TIMESTAMP"),
+        (["--window", "most"], "--window: 'most' is not known, expected all, admissions or steady"),
+        (["--arrivals", "poisson"], "--arrivals: 'poisson' is not known"),
+        (["--binding", "late"], "--binding: 'late' is not known"),
+        (["--rate-scale", "0"], "--rate-scale: 0.0 is no scale"),
+        (["--rate-scale", "nan"], "--rate-scale: nan is no scale"),
+        (["--pool", "0"], "--pool: 0 is too small"),
+        (["--kv-capacity", "10"], "can never hold request"),
+        (["--polcy", "jsq"], "--polcy"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(requests, capsys, arguments, message):
+    given = {argument for argument in arguments if argument.startswith("--")}
+    defaults = [part for flag, value in zip(SMALL[::2], SMALL[1::2], strict=True) if flag not in given for part in (flag, value)]
+    assert message in refused(capsys, "replay", requests, *defaults, *arguments)
+
+
+def test_a_request_trace_without_dp_size_asks_for_it(requests, capsys):
+    assert "--dp-size: is missing" in refused(capsys, "replay", requests)
+
+
+def test_a_step_trace_without_requests_cannot_be_replayed(steps, capsys):
+    assert "nothing to replay" in refused(capsys, "replay", steps)
+
+
+def test_a_trace_without_times_is_replayed_as_a_backlog(tmp_path, capsys):
+    path = tmp_path / "lengths.csv"
+    path.write_text("input_length,output_length\n" + "10,3\n" * 9)
+    assert result_of(capsys, "replay", str(path), *SMALL)["config"]["arrivals"] == "backlog"
+    assert "has no arrival times" in refused(capsys, "replay", str(path), *SMALL, "--arrivals", "trace")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\x00\x01\x02\xff" * 100, "is binary"),
+        (b"hello world\n", "its content is no known trace format"),
+        (REQUEST_TRACE.encode()[:-30], ":61:"),
+        (b"input_length,output_length\n10,3\n10", ":3:"),
+        (b"input_length,output_length\n10,-3\n", ":2: output_length: -3 is"),
+        (b"input_length,output_length\n10,3.5\n", ":2: output_length: 3.5 is not a whole number"),
+        (b"input_length,output_length\nten,3\n", ":2: input_length: 'ten'"),
+        (b"input_length,output_length\nNaN,3\n", ":2: input_length: nan is not"),
+        (b"TIMESTAMP,ContextTokens\n2023-11-16 18:17:03.9799600,4808\n", "GeneratedTokens"),
+        (REQUEST_TRACE.encode() + b'{"request_id": 5, "arrival_ms": 0, "prompt_tokens": 1, "output_tokens": 1}\n', "request_id: 5"),
+        (STEP_TRACE.encode() + b'{"step": 3, "step_ms": 1, "start_ms": 41, "kv_tokens": [1], "num_running": [1], "compute_ms": [1]}\n', ":5: "),
+        (STEP_TRACE.encode() + b'{"step": 2, "step_ms": 1, "start_ms": 41, "kv_tokens": [1, 1], "num_running": [1, 1], "compute_ms": [1, 1]}\n', "step"),
+        (gzip.compress(REQUEST_TRACE.encode())[:-40], "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_bad_trace_is_one_located_line_and_exit_code_2(tmp_path, capsys, content, message):
+    path = tmp_path / "bad trace ü.txt"
+    path.write_bytes(content)
+    out = tmp_path / "out.json"
+    for command in (["validate"], ["analyze", "-o", str(out)], ["replay", *SMALL, "-o", str(out)]):
+        line = refused(capsys, command[0], str(path), *command[1:])
+        assert message in line
+        assert line.startswith(f"lbal: {path}"), line
+        assert not out.exists()
+    target = tmp_path / "out.jsonl"
+    assert message in refused(capsys, "convert", str(path), str(target))
+    assert not target.exists()
+
+
+def test_times_that_run_backwards_are_sorted_or_refused(tmp_path, capsys):
+    path = tmp_path / "backwards.jsonl"
+    lines = REQUESTS.splitlines(keepends=True)
+    path.write_text('{"lbal_trace": 1}\n' + lines[1] + lines[0] + "".join(lines[2:]))
+    notes = result_of(capsys, "analyze", str(path))["notes"]
+    assert any("1 arrival time runs backwards; requests were sorted" in note for note in notes)
+    assert ":3: arrival_ms" in refused(capsys, "analyze", str(path), "--strict")
+
+
+def test_standard_input_and_gzip_are_read(requests):
+    packed = gzip.compress(Path(requests).read_bytes())
+    for data in (Path(requests).read_bytes(), packed):
+        done = lbal("replay", "-", *SMALL, "--json", stdin=data)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["inputs"][0]["name"] == "<stdin>"
+
+
+def test_convert_keeps_everything(requests, tmp_path, capsys):
+    parquet, back = str(tmp_path / "t.parquet"), str(tmp_path / "back.jsonl")
+    assert run(["convert", requests, parquet]) == 0
+    assert run(["convert", parquet, back]) == 0
+    assert "exists already" in refused(capsys, "convert", requests, back) if capsys.readouterr() else False
+    first, second = (result_of(capsys, "replay", name, *SMALL) for name in (requests, back))
+    assert first["runs"] == second["runs"]
+    streamed = lbal("convert", requests, "-")
+    assert streamed.stdout.splitlines()[1:] == Path(back).read_text().splitlines()[1:]
+
+
+def test_validate_says_what_is_in_a_trace(steps, requests):
+    done = lbal("validate", steps, requests)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{steps}: valid native trace with 3 steps of 2 ranks",
+        f"{requests}: valid native trace with 60 requests",
+    ]
+
+
+@pytest.mark.parametrize("what", ["policies", "formats", "metrics", "step-models", "reports"])
+def test_list_describes_what_is_there(what):
+    done = lbal("list", what)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 2
+    records = json.loads(lbal("list", what, "--json").stdout)
+    assert all(all(record.values()) for record in records)
+    for record in records:
+        assert next(iter(record.values())) in done.stdout
+
+
+def test_nothing_is_cut_in_a_narrow_pipe_and_blocks_fit_a_narrow_terminal(requests):
+    policies = [part for name in ("fcfs", "round-robin", "random", "jsq", "jsq-kv", "lpt") for part in ("--policy", name)]
+    wide = lbal("replay", requests, *SMALL, *policies)
+    narrow = lbal("replay", requests, *SMALL, *policies, COLUMNS="80")
+    assert "…" not in wide.stdout + narrow.stdout
+    table = narrow.stdout.split("\n\n", 2)[2]
+    assert max(map(len, table.splitlines())) <= 80
+    numbers = re.findall(r"\d[\d,.]*", wide.stdout)
+    assert sorted(set(numbers)) == sorted(set(re.findall(r"\d[\d,.]*", narrow.stdout)))
+
+
+def test_a_reader_that_goes_away_is_no_error(requests):
+    done = subprocess.run(
+        f"{sys.executable} -m lbal.cli list metrics | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+def test_an_interrupt_exits_130_and_leaves_no_file(tmp_path):
+    path, out = tmp_path / "many.csv", tmp_path / "trace.jsonl"
+    path.write_text("input_length,output_length\n" + "100,40\n" * 3_000_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lbal.cli", "replay", str(path), *SMALL, "--policy", "jsq", "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert b"Traceback" not in error
+    assert [item.name for item in tmp_path.iterdir()] == ["many.csv"]
+
+
+def test_an_internal_error_exits_3_in_one_line(requests, capsys, monkeypatch):
+    import lbal.replay.outcome
+
+    monkeypatch.setattr(lbal.replay.outcome, "run_of", lambda *_: 1 / 0)
+    assert run(["replay", requests, *SMALL]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "internal error: ZeroDivisionError" in captured.err
+
+
+def test_the_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert lbal("--version").stdout.strip() == f"lbal {version('lbal')}"
+
+
+def test_a_non_utf8_terminal_gets_text_without_an_error(requests):
+    done = subprocess.run(
+        [sys.executable, "-m", "lbal.cli", "replay", requests, *SMALL],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+    )
+    assert done.returncode == 0, done.stderr
+    done.stdout.decode("ascii")
+
+
+def test_mostly_empty_and_overloaded_ranks_are_said_with_the_switch(tmp_path, capsys):
+    path = tmp_path / "t.jsonl"
+    for gap, word in ((2000, "mostly empty"), (1, "overloaded")):
+        lines = [
+            f'{{"request_id": {i}, "arrival_ms": {i * gap}, "prompt_tokens": 100, "output_tokens": 30}}' for i in range(300)
+        ]
+        path.write_text('{"lbal_trace": 1}\n' + "\n".join(lines) + "\n")
+        notes = " ".join(result_of(capsys, "replay", str(path), *SMALL)["notes"])
+        assert f"the ranks are {word}" in notes
+        assert "--rate-scale" in notes

@@ -1,0 +1,128 @@
+"""The compiled loop gives, to the bit, what the plain reference gives; and what no replay may break."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference_engine import ReferenceEngine
+
+from lbal.analyzers.steptime import StepTimeModel
+from lbal.replay.engine import Cluster, Conditions, replay
+from lbal.replay.policy import POLICIES, parse_policy
+from lbal.replay.workload import Workload
+
+SPECS = [*POLICIES.names(), "round-robin:restart=true", "power-of-two:signal=kv"]
+MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6, per_request_s=1e-4, per_mean_request_s=2e-5)
+
+
+@st.composite
+def situations(draw):
+    count = draw(st.integers(1, 40))
+    ranks = draw(st.integers(1, 5))
+    prompts = draw(st.lists(st.integers(0, 50), min_size=count, max_size=count))
+    outputs = draw(st.lists(st.integers(1, 12), min_size=count, max_size=count))
+    gaps = draw(st.lists(st.sampled_from([0.0, 0.0, 1.0, 10.1, 37.0, 500.0]), min_size=count, max_size=count))
+    workload = Workload(
+        source="test",
+        request_id=pl.Series("request_id", np.arange(count)),
+        prompt_tokens=np.array(prompts, np.int64),
+        output_tokens=np.array(outputs, np.int64),
+        arrival_ms=np.cumsum(gaps),
+        recorded_rank=np.array([index * 7 % ranks for index in range(count)], np.int64),
+    )
+    capacity = draw(st.sampled_from([None, 62, 80, 130]))
+    cluster = Cluster(ranks, draw(st.integers(1, 5)), MODEL, capacity)
+    conditions = Conditions(
+        arrivals=draw(st.sampled_from(["trace", "backlog"])),
+        rate_scale=draw(st.sampled_from([0.5, 1.0, 20.0])),
+        pool=draw(st.sampled_from([None, 1, 3, 17])),
+        binding=draw(st.sampled_from([None, "pool", "immediate"])),
+        seed=draw(st.integers(0, 3)),
+    )
+    return workload, cluster, conditions
+
+
+def supported(policy, conditions: Conditions) -> Conditions:
+    if conditions.binding in policy.bindings:
+        return conditions
+    return dataclasses.replace(conditions, binding=None)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@given(situation=situations())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_compiled_equals_reference(spec, situation):
+    workload, cluster, conditions = situation
+    policy = parse_policy(spec)
+    conditions = supported(policy, conditions)
+    expected = ReferenceEngine(workload, cluster, policy, conditions).run()
+    found = replay(workload, cluster, policy, conditions)
+    steps = found.trace.step_arrays()
+    np.testing.assert_array_equal(steps.kv_tokens, expected.kv_tokens)
+    np.testing.assert_array_equal(steps.num_running, expected.num_running)
+    np.testing.assert_array_equal(steps.step_ms, expected.step_ms)
+    np.testing.assert_array_equal(steps.start_ms, expected.start_ms)
+    if found.binding == "immediate":
+        np.testing.assert_array_equal(steps.num_waiting, expected.num_waiting)
+    requests = found.trace.requests
+    for column in ("rank", "arrival_ms", "admitted_ms", "finish_ms"):
+        assert requests[column].to_list() == [getattr(request, column) for request in expected.requests]
+    assert found.admitted_step.tolist() == [request.admitted_step for request in expected.requests]
+    assert found.waited_steps.tolist() == [r.admitted_step - r.arrived_step for r in expected.requests]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@given(situation=situations())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_policy_breaks_what_holds_for_all(spec, situation):
+    workload, cluster, conditions = situation
+    policy = parse_policy(spec)
+    found = replay(workload, cluster, policy, supported(policy, conditions))
+    steps, requests = found.trace.step_arrays(), found.trace.requests
+    assert steps.num_running.sum() == workload.output_tokens.sum(), "every step gives every active request one token"
+    assert steps.num_running.max() <= cluster.max_num_seqs
+    if cluster.kv_capacity is not None:
+        assert (steps.kv_tokens + steps.num_running).max() <= cluster.kv_capacity
+    assert requests.height == len(workload)
+    assert (requests["arrival_ms"] <= requests["admitted_ms"]).all()
+    assert (requests["admitted_ms"] < requests["first_token_ms"]).all()
+    assert (requests["first_token_ms"] <= requests["finish_ms"]).all()
+    slot_steps = (workload.prompt_tokens * workload.output_tokens).sum()
+    growth = (workload.output_tokens * (workload.output_tokens - 1) // 2).sum()
+    assert steps.kv_tokens.sum() == slot_steps + growth, (
+        "a request of s prompt and o output tokens loads o*s + o*(o-1)/2"
+    )
+    assert (np.diff(steps.start_ms) >= steps.step_ms[:-1] * (1 - 1e-12)).all(), "steps do not overlap"
+    in_pool_order = found.binding == "pool" and spec.partition(":")[0] not in ("lpt", "align-max")
+    if in_pool_order:
+        assert (np.diff(found.admitted_step) >= 0).all(), "nobody is overtaken"
+    if found.binding == "immediate":
+        for rank in range(cluster.dp_size):
+            on_rank = found.admitted_step[requests["rank"].to_numpy() == rank]
+            assert (np.diff(on_rank) >= 0).all(), "nobody is overtaken in a rank's own queue"
+
+
+@given(situation=situations(), size=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_accounts_do_not_depend_on_how_the_run_is_cut_into_pieces(situation, size):
+    workload, cluster, conditions = situation
+    policy = parse_policy("jsq")
+    import lbal.replay.engine as engine
+
+    whole = replay(workload, cluster, policy, conditions)
+    rows = engine._rows
+    engine._rows = lambda dp_size: type(rows(dp_size))(*[array[:size].copy() for array in rows(dp_size)])
+    try:
+        pieces = replay(workload, cluster, policy, conditions)
+    finally:
+        engine._rows = rows
+    assert whole.accounts.keys() == pieces.accounts.keys()
+    for phase, accounts in whole.accounts.items():
+        for name, value in vars(accounts).items():
+            np.testing.assert_allclose(value, getattr(pieces.accounts[phase], name), rtol=1e-12, atol=1e-12)
+    assert whole.trace.steps.equals(pieces.trace.steps)
