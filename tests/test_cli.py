@@ -220,7 +220,7 @@ def test_several_policies_do_not_share_one_trace_file(requests, tmp_path, capsys
     ("arguments", "message"),
     [
         (["--dp-size", "0"], "--dp-size: 0 is too small, expected a whole number of at least 1"),
-        (["--dp-size", "two"], "'--dp-size': 'two' is not a valid integer"),
+        (["--dp-size", "two"], "--dp-size: 'two' does not fit"),
         (["--max-num-seqs", "-3"], "--max-num-seqs: -3 is too small"),
         (["--policy", "jqs"], "unknown policy 'jqs': did you mean 'jsq'?"),
         (["--policy", "jsq", "--policy", "jsq"], "--policy jsq: stands twice"),

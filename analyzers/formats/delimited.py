@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.errors import InputError
+from lbal.analyzers.errors import InputError, shown
 from lbal.analyzers.formats.base import ReadOptions, TraceFormat
 from lbal.analyzers.formats.fields import COUNT, NUMBER, Kind, number_in
 from lbal.analyzers.formats.requests import RequestTable
@@ -106,7 +106,7 @@ class DelimitedFormat(TraceFormat):
         """Raise `InputError` for columns that are missing or stand twice."""
         missing = [name for name in self.names if name not in header]
         if missing:
-            problem = f"no such column in the header {','.join(header)!r}"
+            problem = f"no such column in the header {shown(','.join(header), 200)}"
             raise InputError(file, problem, line=line, field=", ".join(missing), expected=",".join(self.names))
         for name in self.names:
             if header.count(name) > 1:

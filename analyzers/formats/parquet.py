@@ -56,8 +56,8 @@ class ParquetFormat(TraceFormat):
 def _table(path: Path, known: Collection[str]) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        problem = f"is not a Parquet table: {str(error).splitlines()[0]}"
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        problem = f"is not a Parquet table: {(str(error).splitlines() or ['damaged'])[0]}"
         raise InputError(str(path), problem, expected="an intact Parquet file") from error
     for name in frame.columns:
         if name not in known:

@@ -1,0 +1,174 @@
+"""The documents say what the program does: pasted output, tables and examples are compared with the real ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lbal.analyzers.formats import FORMATS
+from lbal.analyzers.metrics import METRICS
+from lbal.cli.reports import REPORTS
+from lbal.replay.policy import POLICIES
+from lbal.replay.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh = load(ROOT / "docs" / "refresh.py")
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in refresh.DOCUMENTS}
+README = TEXTS["README.md"]
+ALL_TEXT = "\n".join(TEXTS.values())
+
+
+def lbal(*arguments, cwd, **environment):
+    command = [str(Path(sys.executable).parent / "lbal"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_in_a_document_print_what_is_pasted_there_and_its_tables_are_those_of_the_code(name):
+    assert refresh.refreshed(TEXTS[name]) == TEXTS[name], f"{name} is stale: run python docs/refresh.py"
+
+
+def test_the_readme_opens_with_one_sentence_and_the_two_commands():
+    opening = README.split("\n## ")[0]
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", opening, re.MULTILINE | re.DOTALL)
+    assert opening.startswith("# lbal\n\n`lbal` tells")
+    assert len(blocks) == 2
+    assert all(len(block.splitlines()) == 1 and block.startswith("python3 -m venv .venv && ") for block in blocks)
+    assert "lbal replay sample_traces/" in blocks[0]
+    assert blocks[1].endswith("-m pytest\n")
+
+
+def test_the_check_runs_the_commands_of_the_readme_rather_than_copies_of_them():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "README.md" in script
+    assert "pytest" not in re.sub(r"#.*", "", script)
+
+
+@pytest.mark.parametrize("kind", ["policies", "formats", "metrics", "reports"])
+def test_everything_in_a_registry_is_documented(kind):
+    names = {
+        "policies": POLICIES.names(),
+        "formats": FORMATS.names(),
+        "metrics": list(METRICS),
+        "reports": [suffix for report in REPORTS.classes() for suffix in report.suffixes],
+    }
+    assert [name for name in names[kind] if f"`{name}`" not in ALL_TEXT] == []
+
+
+def test_every_command_and_option_is_documented():
+    helps = [lbal("--help", cwd=ROOT).stdout, lbal("list", "--help", cwd=ROOT).stdout]
+    commands, lists = (re.findall(r"^  ([a-z][\w-]*)  ", text.split("Commands:")[1], re.MULTILINE) for text in helps)
+    paths = [[name] for name in commands if name != "list"] + [["list", name] for name in lists]
+    assert ["replay"] in paths
+    assert ["list", "step-models"] in paths
+    missing = []
+    for path in paths:
+        options = set(re.findall(r"(--[a-z][\w-]*)", lbal(*path, "--help", cwd=ROOT, COLUMNS="200").stdout))
+        section = TEXTS["docs/commands.md"].partition(f"### `lbal {' '.join(path)}")[2].partition("\n### ")[0]
+        missing += [(*path, option) for option in options - {"--help"} if f"`{option}" not in section]
+    assert missing == []
+
+
+def test_the_metric_table_has_the_unit_and_the_formula_of_every_metric():
+    rows = TEXTS["docs/metrics.md"].splitlines()
+    for metric in METRICS.values():
+        assert f"| `{metric.name}` | {metric.unit} | {metric.better} | `{metric.formula}` |" in rows
+
+
+def test_links_between_documents_lead_somewhere():
+    for name, text in TEXTS.items():
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            path, _, anchor = target.partition("#")
+            file = (ROOT / name).parent / path if path else ROOT / name
+            assert file.exists(), f"{name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+                anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+                assert anchor in anchors, f"{name}: {target}"
+
+
+def test_the_models_that_the_documents_explain_are_the_ones_in_force():
+    assert f"`{DEFAULT_STEP_MODEL}`" in TEXTS["docs/replay.md"]
+    assert f"--step-model {PAPER_RELEASE}" in README
+
+
+def test_what_is_not_modelled_is_said_in_the_readme():
+    limits = README.partition("\n## Limits\n")[2]
+    for word in ("Prefill is not modelled", "reservation", "live state"):
+        assert word in limits
+    assert "Nobody has validated it end to end" in README
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A folder with the example format and policy installed as a package of somebody else."""
+    for name in ("key_value.py", "least_work.py"):
+        (tmp_path / name).write_bytes((ROOT / "docs" / "examples" / name).read_bytes())
+    info = tmp_path / "example-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[lbal.analyzers.formats]\nkey-value = key_value:KeyValueFormat\n"
+        "[lbal.replay.policies]\nleast-work = least_work:LeastWork\n"
+    )
+    return tmp_path
+
+
+def test_the_example_format_is_found_through_its_entry_point_and_reads_its_log(plugin):
+    log = plugin / "requests.log"
+    log.write_text("t=12.25 in=812 out=143\nt=12.75 in=90 out=0\nt=13.25 in=40 out=7\n")
+    done = lbal("validate", "requests.log", cwd=plugin, PYTHONPATH=str(plugin))
+    assert done.stdout == "requests.log: valid key-value trace with 2 requests\n"
+    assert "1 failed request" in done.stderr
+
+
+def test_the_example_format_names_the_line_that_it_cannot_read(plugin):
+    (plugin / "requests.log").write_text("t=12.25 in=812 out=143\nt=12.75 in=many out=1\n")
+    done = lbal("validate", "requests.log", cwd=plugin, PYTHONPATH=str(plugin))
+    assert done.returncode == 2
+    assert done.stderr.startswith("lbal: requests.log:2: 't=12.75 in=many out=1' is not a request")
+
+
+def test_the_example_policy_is_found_through_its_entry_point(plugin):
+    done = lbal("list", "policies", "least-work", cwd=plugin, PYTHONPATH=str(plugin))
+    assert "per_request=10000.0 (a number)" in done.stdout
+
+
+def test_the_example_policy_in_plain_python_keeps_long_prompts_on_the_last_ranks(tmp_path):
+    trace = ['{"lbal_trace": 1}']
+    trace += [
+        f'{{"request_id": {n}, "arrival_ms": {n}, "prompt_tokens": {9000 if n % 2 else 100}, "output_tokens": 5}}'
+        for n in range(12)
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(trace) + "\n")
+    policy = f"{ROOT / 'docs' / 'examples' / 'by_length.py'}:ByLength"
+    setting = ["--dp-size", "4", "--max-num-seqs", "8", "--policy", policy, "-o", "out.jsonl"]
+    done = lbal("replay", "in.jsonl", *setting, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "out.jsonl").read_text()
+    placed = re.findall(r'"prompt_tokens":(\d+),"output_tokens":5,"rank":(\d)', lines)
+    assert {rank for prompt, rank in placed if prompt == "9000"} == {"2", "3"}
+    assert {rank for prompt, rank in placed if prompt == "100"} == {"0", "1"}
+
+
+def test_a_parameter_that_makes_no_sense_to_the_example_policy_is_refused_with_its_own_words(tmp_path):
+    policy = f"{ROOT / 'docs' / 'examples' / 'by_length.py'}:ByLength:long_ranks=0"
+    trace = ROOT / "sample_traces" / "requests_2000.jsonl"
+    done = lbal("replay", str(trace), "--dp-size", "2", "--max-num-seqs", "8", "--policy", policy, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "long_ranks: 0 is too small, expected at least 1" in done.stderr

@@ -1,0 +1,225 @@
+"""What holds for every format: told apart by content, read whole, and kept whole by the native format."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lbal.analyzers.errors import InputError, UsageError
+from lbal.analyzers.formats import FORMATS, ReadOptions, detect_format, read_trace
+from lbal.analyzers.source import Source
+from lbal.analyzers.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
+from lbal.analyzers.writing import write_native, write_parquet
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+NATIVE = """\
+{"lbal_trace": 1, "engine": "vllm", "dp_size": 2, "max_num_seqs": 4, "config": {"policy": "jsq"}, "seed": 7}
+{"request_id": "a", "arrival_ms": 0, "prompt_tokens": 5, "output_tokens": 2, "rank": 1, "finish_ms": null}
+{"request_id": "b", "arrival_ms": 1.5, "prompt_tokens": 0, "output_tokens": 1, "rank": null, "finish_ms": 60}
+{"step": 3, "step_ms": 31.25, "start_ms": 0, "kv_tokens": [5, null], "num_running": [1, 0], "compute_ms": [0.1, null]}
+{"step": 4, "step_ms": null, "start_ms": 31.25, "kv_tokens": [6.5, 1], "num_running": [null, 1], "compute_ms": [1, 2]}
+"""
+TEXTS = {
+    "azure": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n",
+    "burstgpt": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,GPT-4,472,18,490,API log\n",
+    "lengths": "input_length,output_length\n632,34\n220,7\n",
+    "mooncake": '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n',
+    "native": NATIVE,
+}
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> dict[str, Path]:
+    """One small valid trace per format, all called `trace`, so that a name tells nothing."""
+    paths = {}
+    for name, text in TEXTS.items():
+        paths[name] = tmp_path / name / "trace"
+        paths[name].parent.mkdir()
+        paths[name].write_text(text)
+    paths["parquet"] = tmp_path / "parquet" / "trace"
+    write_parquet(read_trace(str(paths["native"])), paths["parquet"])
+    return paths
+
+
+def same(one: Trace, other: Trace) -> bool:
+    """Equal tables and metadata, apart from where each was read from."""
+    for left, right in ((one.requests, other.requests), (one.steps, other.steps)):
+        if (left is None) is not (right is None) or (left is not None and not left.equals(right, null_equal=True)):
+            return False
+    config = {key: value for key, value in other.meta.config.items() if key != "converted_from"}
+    where = {"source": one.meta.source, "format": one.meta.format, "sha256": one.meta.sha256}
+    return one.meta == replace(other.meta, config=config, **where)
+
+
+def test_every_format_in_the_registry_has_an_example(examples: dict[str, Path]) -> None:
+    assert sorted(examples) == FORMATS.names()
+
+
+def matching(path: Path) -> list[str]:
+    with Source(str(path)) as source:
+        return [cls.name for cls in FORMATS.classes() if cls.matches(source)]
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_exactly_one_format_matches_an_example(name: str, examples: dict[str, Path]) -> None:
+    assert matching(examples[name]) == [name]
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_a_format_says_what_it_holds_and_its_unit_of_time(name: str) -> None:
+    cls = FORMATS.get(name)
+    assert cls.content in ("requests", "steps", "requests and steps")
+    assert cls.time_unit
+    assert cls.__doc__
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_a_trace_of_every_format_has_known_columns_and_says_where_it_is_from(
+    name: str, examples: dict[str, Path]
+) -> None:
+    trace = read_trace(str(examples[name]))
+    assert trace.meta.format == name
+    assert trace.meta.source == str(examples[name])
+    assert trace.meta.sha256 is not None
+    assert len(trace.meta.sha256) == 64
+    assert trace.requests is not None
+    assert {key: kind for key, kind in trace.requests.schema.items() if key != "request_id"} == {
+        key: kind for key, kind in REQUEST_COLUMNS.items() if key in trace.requests.columns
+    }
+    if trace.steps is not None:
+        assert all(STEP_COLUMNS[key] == kind for key, kind in trace.steps.schema.items())
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_every_format_survives_the_way_through_native_and_parquet(
+    name: str, examples: dict[str, Path], tmp_path: Path
+) -> None:
+    first = read_trace(str(examples[name]))
+    write_native(first, tmp_path / "one.jsonl.gz")
+    one = read_trace(str(tmp_path / "one.jsonl.gz"))
+    write_parquet(one, tmp_path / "two")
+    two = read_trace(str(tmp_path / "two"))
+    write_native(two, tmp_path / "three.jsonl.gz")
+    assert same(first, one)
+    assert one.meta.config == two.meta.config
+    assert same(first, two)
+    assert (tmp_path / "three.jsonl.gz").read_bytes() == (tmp_path / "one.jsonl.gz").read_bytes()
+
+
+def test_a_converted_trace_remembers_its_first_source(examples: dict[str, Path], tmp_path: Path) -> None:
+    azure = read_trace(str(examples["azure"]))
+    write_native(azure, tmp_path / "one.jsonl")
+    write_parquet(read_trace(str(tmp_path / "one.jsonl")), tmp_path / "two")
+    origin = {"format": "azure", "name": "trace", "sha256": azure.meta.sha256}
+    assert read_trace(str(tmp_path / "two")).meta.config == {"converted_from": origin}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_a_format_is_told_by_its_content(name: str, packed: bool, how: str, tmp_path: Path) -> None:
+    data = gzip.compress(TEXTS[name].encode(), mtime=0) if packed else TEXTS[name].encode()
+    path = tmp_path / "some.thing"
+    path.write_bytes(data)
+    stdin = io.BytesIO(data)
+    trace = read_trace("-", stdin=stdin) if how == "stdin" else read_trace(str(path))
+    assert trace.meta.format == name
+    assert trace.meta.source == ("<stdin>" if how == "stdin" else str(path))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("mark", ["\ufeff", "\n \n"], ids=["byte order mark", "blank lines"])
+def test_a_mark_or_blank_lines_before_the_text_do_not_matter(name: str, mark: str, tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain", tmp_path / "marked"
+    plain.write_text(TEXTS[name], encoding="utf-8")
+    marked.write_text(mark + TEXTS[name], encoding="utf-8")
+    assert same(read_trace(str(plain)), read_trace(str(marked)))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_carriage_returns_and_blank_lines_do_not_matter(name: str, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.write_text(TEXTS[name])
+    other.write_bytes(TEXTS[name].replace("\n", "\r\n\r\n  \r\n").encode())
+    assert same(read_trace(str(plain)), read_trace(str(other)))
+
+
+def test_the_format_may_be_named(examples: dict[str, Path]) -> None:
+    assert read_trace(str(examples["lengths"]), format_name="lengths").num_requests == 2
+    with pytest.raises(UsageError, match="unknown format 'azur': did you mean 'azure'"):
+        read_trace(str(examples["azure"]), format_name="azur")
+
+
+@pytest.mark.parametrize("text", ["hello\n", "a,b,c\n1,2,3\n", "[1, 2]\n", '{"a": 1}\n', "{\n"])
+def test_content_that_is_no_trace_is_refused_with_the_known_formats(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_trace(str(path))
+    known = "azure, burstgpt, lengths, mooncake, native, parquet"
+    assert str(caught.value) == f"{path}: its content is no known trace format, expected one of {known}"
+
+
+def test_a_directory_that_is_no_trace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        detect_format(Source(str(tmp_path)))
+    assert str(caught.value) == f"{tmp_path}: the directory is no Parquet trace, expected a meta.json in it"
+
+
+@pytest.mark.skipif(not (SHARED / "traces").is_dir(), reason="the real traces are not part of the project")
+@pytest.mark.parametrize(
+    ("file", "name", "requests", "origin"),
+    [
+        ("AzureLLMInferenceTrace_conv.csv", "azure", 19_366, "2023-11-16 18:15:46.6805900"),
+        ("AzureLLMInferenceTrace_code.csv", "azure", 8_819, "2023-11-16 18:17:03.9799600"),
+        ("mooncake_conversation_trace.jsonl", "mooncake", 12_031, "0"),
+        ("burstgpt_lengths_8000.csv", "lengths", 8_000, None),
+    ],
+)
+def test_real_traces_are_read_whole(file: str, name: str, requests: int, origin: str | None) -> None:
+    trace = read_trace(str(SHARED / "traces" / file))
+    assert (trace.meta.format, trace.num_requests, trace.meta.time_origin) == (name, requests, origin)
+    assert trace.meta.excluded == {}
+    assert trace.has_arrivals is (origin is not None)
+    if trace.requests is not None and origin is not None:
+        assert trace.requests["arrival_ms"][0] == 0.0
+
+
+@pytest.mark.skipif(not (SHARED / "logs").is_dir(), reason="the sample log lines are not part of the project")
+@pytest.mark.parametrize(
+    ("file", "name", "last"),
+    [
+        ("azure_llm.csv", "azure", (2, 77397.559, 110, 27)),
+        ("azure_llm_2024.csv", "azure", (1, 172809990.07, 200, 20)),
+        ("burstgpt.csv", "burstgpt", (2, 113000.0, 417, 276)),
+        ("burstgpt_v2.csv", "burstgpt", (1, 51000.0, 36, 29)),
+        ("mooncake_trace.jsonl", "mooncake", (4, 30535.0, 6472, 26)),
+    ],
+)
+def test_sample_log_lines_are_read(file: str, name: str, last: tuple[int, float, int, int]) -> None:
+    trace = read_trace(str(SHARED / "logs" / file))
+    assert trace.requests is not None
+    row = trace.requests.select("request_id", "arrival_ms", "prompt_tokens", "output_tokens").row(-1)
+    assert (trace.meta.format, row) == (name, last)
+
+
+@pytest.mark.skipif(not (SHARED / "logs").is_dir(), reason="the sample log lines are not part of the project")
+def test_no_sample_log_fits_two_formats() -> None:
+    for path in sorted((SHARED / "logs").iterdir()):
+        assert len(matching(path)) <= 1, path.name
+
+
+def test_strict_refuses_times_that_run_backwards(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text(TEXTS["mooncake"].replace("0,", "9,", 1) + TEXTS["mooncake"])
+    relaxed = read_trace(str(path))
+    assert relaxed.meta.warnings == ("1 arrival time runs backwards; requests were sorted by arrival",)
+    with pytest.raises(InputError) as caught:
+        read_trace(str(path), options=ReadOptions(strict=True))
+    expected = "expected times in order (or no --strict, to sort them)"
+    assert str(caught.value) == f"{path}:2: timestamp: 0.0 runs backwards, {expected}"

@@ -1,0 +1,96 @@
+"""What is installed is what is in the tree: packages, data, types, licence, version."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution, version
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
+MODELS = json.loads(files("lbal.replay.data").joinpath("models.json").read_text(encoding="utf-8"))
+
+
+def packages_on_disk():
+    folders = {path.parent for top in ("analyzers", "replay", "cli") for path in (ROOT / top).rglob("*.py")}
+    return {"lbal." + ".".join(folder.relative_to(ROOT).parts) for folder in folders}
+
+
+def test_every_package_on_disk_is_installed_and_no_other():
+    assert set(SETUPTOOLS["packages"]) == packages_on_disk()
+
+
+def test_every_package_has_an_init_file():
+    missing = [name for name in packages_on_disk() if not (ROOT / name[5:].replace(".", "/") / "__init__.py").is_file()]
+    assert missing == []
+
+
+def test_every_file_that_is_not_python_is_declared_as_package_data():
+    globs = {(name, pattern) for name, patterns in SETUPTOOLS["package-data"].items() for pattern in patterns}
+    for name in packages_on_disk():
+        folder = ROOT / name[5:].replace(".", "/")
+        declared = {path.name for package, pattern in globs if package == name for path in folder.glob(pattern)}
+        present = {path.name for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert present == declared, name
+
+
+@pytest.mark.parametrize("package", ["lbal.analyzers", "lbal.replay", "lbal.cli"])
+def test_packages_are_marked_as_typed(package):
+    assert files(package).joinpath("py.typed").is_file()
+
+
+def test_the_version_of_the_command_is_that_of_the_metadata():
+    code = "import sys; sys.argv = ['lbal', '--version']; from lbal.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"lbal {version('lbal')}\n"
+    assert version("lbal") == PROJECT["project"]["version"]
+
+
+def test_the_command_is_an_entry_point():
+    (entry,) = distribution("lbal").entry_points.select(group="console_scripts", name="lbal")
+    assert entry.value == "lbal.cli.main:main"
+
+
+def test_the_licence_is_the_whole_apache_licence():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert "Copyright [yyyy] [name of copyright owner]" in text
+
+
+def test_nothing_is_needed_at_run_time_that_is_not_declared():
+    declared = {re.match(r"[\w-]+", item)[0].lower() for item in PROJECT["project"]["dependencies"]}
+    used = set()
+    for top in ("analyzers", "replay", "cli"):
+        for path in (ROOT / top).rglob("*.py"):
+            used |= set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    third_party = used - set(sys.stdlib_module_names) - {"lbal", "__future__"}
+    assert third_party <= declared
+
+
+@pytest.mark.parametrize("name", sorted(MODELS["step"]))
+def test_every_step_model_has_coefficients_that_can_be(name):
+    record = MODELS["step"][name]
+    assert record["C"] > 0
+    assert record["a"] > 0
+    assert all(record.get(key, 0) >= 0 for key in ("b_max", "b_engine", "b_mean"))
+    assert record["confidence"]
+    assert record["note"]
+
+
+@pytest.mark.parametrize("name", sorted(name for name, record in MODELS["power"].items() if "busy" in record))
+def test_every_power_model_has_ordered_bounds_and_sources(name):
+    record = MODELS["power"][name]
+    for state in ("wait", "busy"):
+        assert 0 < record[state]["low"] <= record[state]["nominal"] <= record[state]["high"]
+    assert record["wait"]["nominal"] < record["busy"]["nominal"]
+    assert record["src"]
