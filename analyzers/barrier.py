@@ -16,16 +16,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from functools import cache
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from lbal.analyzers.jit import without_references
 from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.trace import FloatArray, IntArray, StepArrays
 
 CAUSES = ("empty", "count", "length", "unexplained")
-CHUNK_CELLS = 1 << 18
-"""Rank-steps that are worked on at once: small enough for the processor's caches."""
+EMPTY, COUNT, LENGTH, UNEXPLAINED = range(4)
+
+
+class StepSums(NamedTuple):
+    """Sums of each step over the ranks, shape (S,); causes (S, 4). Meanings: `BarrierAccounts`."""
+
+    idle_ms: FloatArray
+    slowest_ms: FloatArray
+    max_kv_tokens: FloatArray
+    total_kv_tokens: FloatArray
+    running: FloatArray
+    straggler: IntArray
+    straggler_kv_tokens: FloatArray
+    causes_ms: FloatArray
+
+
+class RankSums(NamedTuple):
+    """Sums of each rank over the steps, shape (G,); causes (G, 4). Meanings: `BarrierAccounts`."""
+
+    idle_ms: FloatArray
+    work_ms: FloatArray
+    straggler: FloatArray
+    empty: FloatArray
+    kv_tokens: FloatArray
+    running: FloatArray
+    causes_ms: FloatArray
 
 
 @dataclass(frozen=True)
@@ -101,12 +127,31 @@ def account(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> Barri
     With `measured`, `compute_ms` are the rank times (all must be known); otherwise the model's are. Step times
     are the recorded `step_ms` where there are any, else the model's C and b_mean terms plus the largest rank time.
     """
-    size = max(1, CHUNK_CELLS // steps.dp_size)
-    parts = [
-        _account_chunk(steps.part(slice(start, start + size)), model, measured)
-        for start in range(0, max(len(steps), 1), size)
-    ]
-    return join(parts)
+    count, ranks = len(steps), steps.dp_size
+    by_step = StepSums(
+        **{name: np.empty(count) for name in StepSums._fields if name not in ("straggler", "causes_ms")},
+        straggler=np.empty(count, np.int64),
+        causes_ms=np.empty((count, len(CAUSES))),
+    )
+    by_rank = RankSums(
+        **{name: np.zeros(ranks) for name in RankSums._fields if name != "causes_ms"},
+        causes_ms=np.zeros((ranks, len(CAUSES))),
+    )
+    rank_ms = steps.compute_ms if measured else steps.kv_tokens
+    assert rank_ms is not None
+    loads = (np.ascontiguousarray(array) for array in (steps.kv_tokens, steps.num_running, rank_ms))
+    _sum_up()(*loads, measured, model.per_token_s * 1e3, model.per_request_s * 1e3, by_step, by_rank)
+    step_ms = steps.step_ms
+    if step_ms is None:
+        mean_running = by_step.running / ranks
+        step_ms = model.shared_s * 1e3 + model.per_mean_request_s * 1e3 * mean_running + by_step.slowest_ms
+    return BarrierAccounts(
+        step=steps.step,
+        step_ms=step_ms,
+        **by_step._asdict(),
+        **{f"rank_{name}": sums for name, sums in by_rank._asdict().items()},
+        over_step=int((by_step.slowest_ms > step_ms * (1 + 1e-9)).sum()),
+    )
 
 
 def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:
@@ -122,52 +167,88 @@ def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:
     return BarrierAccounts(**joined)
 
 
-def _account_chunk(steps: StepArrays, model: StepTimeModel, measured: bool) -> BarrierAccounts:
-    tokens, running = steps.kv_tokens, steps.num_running
-    modelled = model.rank_time_ms(tokens, running)
-    rank_ms = modelled
-    if measured:
-        assert steps.compute_ms is not None
-        rank_ms = steps.compute_ms
-    slowest = rank_ms.max(axis=1)
-    idle = slowest[:, None] - rank_ms
-    step_ms = steps.step_ms if steps.step_ms is not None else model.common_ms(running) + slowest
-    causes = _causes(tokens, running, modelled, idle, model)
-    straggler = rank_ms.argmax(axis=1)
-    is_slowest = rank_ms == slowest[:, None]
-    rows = np.arange(len(straggler))
-    return BarrierAccounts(
-        step=steps.step,
-        step_ms=step_ms,
-        idle_ms=idle.sum(axis=1),
-        slowest_ms=slowest,
-        max_kv_tokens=tokens.max(axis=1),
-        total_kv_tokens=tokens.sum(axis=1),
-        running=running.sum(axis=1),
-        straggler=straggler,
-        straggler_kv_tokens=tokens[rows, straggler],
-        causes_ms=causes.sum(axis=1),
-        rank_idle_ms=idle.sum(axis=0),
-        rank_work_ms=rank_ms.sum(axis=0),
-        rank_straggler=(is_slowest / is_slowest.sum(axis=1, keepdims=True)).sum(axis=0),
-        rank_empty=(running == 0).sum(axis=0).astype(np.float64),
-        rank_kv_tokens=tokens.sum(axis=0),
-        rank_running=running.sum(axis=0),
-        rank_causes_ms=causes.sum(axis=0),
-        over_step=int((slowest > step_ms * (1 + 1e-9)).sum()),
-    )
+def sum_up(
+    tokens: FloatArray,
+    running: FloatArray,
+    measured_ms: FloatArray,
+    measured: bool,
+    token_ms: float,
+    request_ms: float,
+    by_step: StepSums,
+    by_rank: RankSums,
+) -> None:
+    """One pass over the loads, shape (S, G): fills `by_step` and adds to `by_rank`. Written for compilation.
+
+    Rank times are `measured_ms` (S, G) or, unless `measured`, token_ms*tokens + request_ms*running.
+    """
+    steps, ranks = tokens.shape
+    for step in range(steps):
+        total_tokens, total_running, max_tokens = 0.0, 0.0, 0.0
+        slowest, slowest_modelled, straggler = -1.0, 0.0, 0
+        for rank in range(ranks):
+            held, active = tokens[step, rank], running[step, rank]
+            modelled = token_ms * held + request_ms * active
+            took = measured_ms[step, rank] if measured else modelled
+            total_tokens += held
+            total_running += active
+            max_tokens = max(max_tokens, held)
+            slowest_modelled = max(slowest_modelled, modelled)
+            if took > slowest:
+                slowest, straggler = took, rank
+        mean_length = total_tokens / total_running if total_running > 0 else 0.0
+        per_request_ms = token_ms * mean_length + request_ms
+        slowest_by_count, equals = 0.0, 0
+        for rank in range(ranks):
+            active = running[step, rank]
+            modelled = token_ms * tokens[step, rank] + request_ms * active
+            slowest_by_count = max(slowest_by_count, per_request_ms * active)
+            equals += (measured_ms[step, rank] if measured else modelled) == slowest
+        total_idle, total_empty, total_count, total_modelled = 0.0, 0.0, 0.0, 0.0
+        for rank in range(ranks):
+            held, active = tokens[step, rank], running[step, rank]
+            modelled = token_ms * held + request_ms * active
+            took = measured_ms[step, rank] if measured else modelled
+            idle, modelled_idle = slowest - took, slowest_modelled - modelled
+            total_idle += idle
+            total_modelled += modelled_idle
+            by_rank.idle_ms[rank] += idle
+            by_rank.work_ms[rank] += took
+            by_rank.kv_tokens[rank] += held
+            by_rank.running[rank] += active
+            by_rank.causes_ms[rank, UNEXPLAINED] += idle - modelled_idle
+            if took == slowest:
+                by_rank.straggler[rank] += 1.0 / equals
+            if active > 0:
+                count = slowest_by_count - per_request_ms * active
+                total_count += count
+                by_rank.causes_ms[rank, COUNT] += count
+                by_rank.causes_ms[rank, LENGTH] += modelled_idle - count
+            else:
+                total_empty += modelled_idle
+                by_rank.empty[rank] += 1.0
+                by_rank.causes_ms[rank, EMPTY] += modelled_idle
+        by_step.idle_ms[step] = total_idle
+        by_step.slowest_ms[step] = slowest
+        by_step.max_kv_tokens[step] = max_tokens
+        by_step.total_kv_tokens[step] = total_tokens
+        by_step.running[step] = total_running
+        by_step.straggler[step] = straggler
+        by_step.straggler_kv_tokens[step] = tokens[step, straggler]
+        by_step.causes_ms[step, EMPTY] = total_empty
+        by_step.causes_ms[step, COUNT] = total_count
+        by_step.causes_ms[step, LENGTH] = total_modelled - total_empty - total_count
+        by_step.causes_ms[step, UNEXPLAINED] = total_idle - total_modelled
 
 
-def _causes(
-    tokens: FloatArray, running: FloatArray, modelled: FloatArray, idle: FloatArray, model: StepTimeModel
-) -> FloatArray:
-    """(S, G, 4) idle by cause, in the order of `CAUSES`."""
-    has_work = running > 0
-    total = running.sum(axis=1)
-    mean_length = np.divide(tokens.sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
-    by_count = (model.per_token_s * mean_length + model.per_request_s)[:, None] * 1e3 * running
-    count = np.where(has_work, by_count.max(axis=1, keepdims=True) - by_count, 0.0)
-    modelled_idle = modelled.max(axis=1, keepdims=True) - modelled
-    empty = np.where(has_work, 0.0, modelled_idle)
-    length = np.where(has_work, modelled_idle - count, 0.0)
-    return np.stack([empty, count, length, idle - modelled_idle], axis=2)
+@cache
+def _sum_up() -> Any:
+    from numba import types
+
+    loads = types.Array(types.float64, 2, "C", readonly=True)
+    floats, integers = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
+    matrix = types.Array(types.float64, 2, "C")
+    kinds = {"causes_ms": matrix, "straggler": integers}
+    by_step = types.NamedTuple([kinds.get(name, floats) for name in StepSums._fields], StepSums)
+    by_rank = types.NamedTuple([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
+    scalars = (types.boolean, types.float64, types.float64)
+    return without_references(sum_up, types.void(loads, loads, loads, *scalars, by_step, by_rank))

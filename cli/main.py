@@ -75,7 +75,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001  the last resort: an uncaught one would exit 1, like a failed gate
         message = getattr(error, "format_message", None)
         if message is not None:
-            return _refuse(_usage_message(error, message()))
+            return _refuse(_usage_message(error, message(), arguments))
         return _internal(error)
     return code if isinstance(code, int) else FINE
 
@@ -85,10 +85,14 @@ def _refuse(message: str) -> int:
     return BAD_INPUT
 
 
-def _usage_message(error: Exception, text: str) -> str:
+def _usage_message(error: Exception, text: str, arguments: list[str]) -> str:
     context = getattr(error, "ctx", None)
-    command = getattr(context, "command_path", "lbal")
-    return f"{text.rstrip('.')} (see `{command} --help`)" if text else f"see `{command} --help`"
+    hint = f"(see `{getattr(context, 'command_path', 'lbal')} --help`)"
+    flags = getattr(getattr(error, "param", None), "opts", [])
+    for flag, value in zip(arguments, arguments[1:], strict=False):
+        if flag in flags:
+            return f"{flag}: {value!r} does not fit: {text.rstrip('.')} {hint}"
+    return f"{text.rstrip('.')} {hint}"
 
 
 def _internal(error: Exception) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit, typeof, types
 
+from lbal.analyzers.jit import compiled, without_references
 from lbal.replay import core
 from lbal.replay.policy import Policy, Router, Selector
 from lbal.replay.view import View, read_only
@@ -40,31 +41,24 @@ def _signatures() -> tuple[Any, Any, Any]:
     view, integers = _type_of(View), types.Array(types.int64, 1, "C")
     choose = types.int64(view, types.int64)
     place = types.int64(view, integers, types.int64, integers, integers)
-    records = [_type_of(record) for record in (core.Requests, core.State, core.Rows, core.Settings)]
+    records = [_type_of(record) for record in (core.Requests, core.Slots, core.State, core.Rows, core.Settings)]
     return choose, place, types.int64(types.FunctionType(choose), types.FunctionType(place), view, *records)
-
-
-def _compiled(function: Callable[..., Any], signature: Any) -> Any:
-    try:
-        return njit(signature, cache=True, nogil=True)(function)
-    except RuntimeError:  # no directory to cache in can be written: slower to start, else the same
-        return njit(signature, nogil=True)(function)
 
 
 @cache
 def compiled_loop() -> Any:
     """`core.run`, compiled."""
-    return _compiled(core.run, _signatures()[2])
+    return without_references(core.run, _signatures()[2])
 
 
 @cache
 def _compiled_choose(rule: Callable[..., int]) -> Any:
-    return _compiled(rule, _signatures()[0])
+    return compiled(rule, _signatures()[0])
 
 
 @cache
 def _compiled_place(rule: Callable[..., int]) -> Any:
-    return _compiled(rule, _signatures()[1])
+    return compiled(rule, _signatures()[1])
 
 
 def _no_choose(view: View, request: int) -> int:

@@ -2,7 +2,9 @@
 
 One call runs until the row buffer is full, the replay ends or something is wrong, and says which by
 its return value; all state lives in the arrays it is given, so the next call goes on where it stopped.
-Cost: O(G) per step and per decision, O(1) per completion (a calendar of buckets, one per future step).
+Cost: O(G) per step and per decision, O(1) per completion (a calendar of buckets, one per future step). What the
+loop needs of an active request stands with its slot, in arrays that fit the processor's caches however many requests
+there are; times of requests follow from their steps afterwards.
 
 Order of events, which defines the semantics:
 
@@ -23,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba.extending import register_jitable
+from numpy.typing import NDArray
 
 from lbal.analyzers.trace import FloatArray, IntArray
 from lbal.replay.view import NOW_MS, STEP, View
@@ -66,14 +69,29 @@ class Requests(NamedTuple):
     """Steps after which its load stops growing."""
     reserved_tokens: IntArray
     arrival_ms: FloatArray
+    """Empty for a backlog, whose requests arrive with `arrived_step`."""
     arrived_step: IntArray
     rank: IntArray
     admitted_step: IntArray
-    admitted_ms: FloatArray
-    finish_ms: FloatArray
     next_queued: IntArray
+    """The request behind it in its rank's own queue."""
+
+
+class Slots(NamedTuple):
+    """Per slot, shape (G*B,) or as many as there are requests: what must be known of the request in it."""
+
+    free: IntArray
+    """Stack of the slots that are not taken."""
+    rank: IntArray
+    prompt_tokens: IntArray
+    generates: IntArray
+    """Steps of growth that it has when it ends."""
+    reserved_tokens: IntArray
+    grows_to_the_end: NDArray[np.bool_]
     next_ending: IntArray
+    """The slot that ends with the same step, -1 for none."""
     next_grown: IntArray
+    """The slot that stops growing with the same step, -1 for none."""
 
 
 class State(NamedTuple):
@@ -94,9 +112,9 @@ class State(NamedTuple):
     num_waiting: IntArray
     tokens_waiting: IntArray
     ending: IntArray
-    """First request that ends with step s, at s modulo the length; -1 for none."""
+    """First slot that ends with step s, at s modulo the length; -1 for none."""
     grown: IntArray
-    """First request that stops growing with step s, likewise."""
+    """First slot that stops growing with step s, likewise."""
     pool: IntArray
     """Waiting requests in order, for selectors."""
     admitted: IntArray
@@ -119,7 +137,14 @@ Place = Callable[[View, IntArray, int, IntArray, IntArray], int]
 
 
 def run(
-    choose: Choose, place: Place, view: View, requests: Requests, state: State, rows: Rows, settings: Settings
+    choose: Choose,
+    place: Place,
+    view: View,
+    requests: Requests,
+    slots: Slots,
+    state: State,
+    rows: Rows,
+    settings: Settings,
 ) -> int:
     """Go on with a replay until the rows are full (`ROWS_FULL`), it is `DONE`, or a rule is broken."""
     counters, clock = state.counters, view.clock
@@ -131,11 +156,11 @@ def run(
         if status != DONE:
             return status
         if settings.immediate:
-            _admit_from_queues(view, requests, state, settings)
+            _admit_from_queues(view, requests, slots, state, settings)
         elif settings.selects:
-            status = _admit_selected(place, view, requests, state, settings)
+            status = _admit_selected(place, view, requests, slots, state, settings)
         else:
-            status = _admit_in_order(choose, view, requests, state, settings)
+            status = _admit_in_order(choose, view, requests, slots, state, settings)
         if status != DONE:
             return status
         if counters[RUNNING] == 0:
@@ -151,7 +176,7 @@ def run(
             status = _join(choose, view, requests, state, settings, end_ms, False)
             if status != DONE:
                 return status
-        _advance(view, requests, state, settings, end_ms)
+        _advance(view, slots, state, settings)
         clock[STEP] += 1
         clock[NOW_MS] = end_ms
     return DONE
@@ -169,7 +194,6 @@ def _join(
         if settings.backlog:
             if request - counters[ADMITTED] >= settings.pool_target:
                 break
-            requests.arrival_ms[request] = until_ms
         elif requests.arrival_ms[request] > until_ms or (not inclusive and requests.arrival_ms[request] == until_ms):
             break
         requests.arrived_step[request] = np.int64(view.clock[STEP]) + (0 if inclusive else 1)
@@ -206,7 +230,7 @@ def _enqueue(choose: Choose, view: View, requests: Requests, state: State, setti
 
 
 @register_jitable
-def _admit_from_queues(view: View, requests: Requests, state: State, settings: Settings) -> None:
+def _admit_from_queues(view: View, requests: Requests, slots: Slots, state: State, settings: Settings) -> None:
     """Immediate binding: every rank admits from its own queue, in order, while the first one fits."""
     for rank in range(view.dp_size):
         while state.num_waiting[rank] > 0 and state.num_running[rank] < view.max_num_seqs:
@@ -216,11 +240,13 @@ def _admit_from_queues(view: View, requests: Requests, state: State, settings: S
             state.queue_head[rank] = requests.next_queued[request]
             state.num_waiting[rank] -= 1
             state.tokens_waiting[rank] -= requests.prompt_tokens[request]
-            _admit(view, requests, state, settings, request, rank)
+            _admit(view, requests, slots, state, settings, request, rank)
 
 
 @register_jitable
-def _admit_in_order(choose: Choose, view: View, requests: Requests, state: State, settings: Settings) -> int:
+def _admit_in_order(
+    choose: Choose, view: View, requests: Requests, slots: Slots, state: State, settings: Settings
+) -> int:
     """Pool binding, one by one in pool order, until no rank can take the first in line: nobody is overtaken."""
     counters = state.counters
     limited = settings.kv_capacity < np.inf
@@ -245,7 +271,7 @@ def _admit_in_order(choose: Choose, view: View, requests: Requests, state: State
             break
         if rank < 0 or rank >= view.dp_size or not view.eligible[rank]:
             return _bad(state, request, rank)
-        _admit(view, requests, state, settings, request, rank)
+        _admit(view, requests, slots, state, settings, request, rank)
         counters[NEXT_IN_POOL] += 1
         counters[POOL_SIZE] -= 1
         if state.num_running[rank] == view.max_num_seqs and not limited:
@@ -255,7 +281,9 @@ def _admit_in_order(choose: Choose, view: View, requests: Requests, state: State
 
 
 @register_jitable
-def _admit_selected(place: Place, view: View, requests: Requests, state: State, settings: Settings) -> int:
+def _admit_selected(
+    place: Place, view: View, requests: Requests, slots: Slots, state: State, settings: Settings
+) -> int:
     """Pool binding by a selector: check and carry out its answer, then close the gaps in the pool."""
     counters = state.counters
     size = counters[POOL_SIZE]
@@ -276,7 +304,7 @@ def _admit_selected(place: Place, view: View, requests: Requests, state: State, 
             or state.reserved[rank] + requests.reserved_tokens[request] > settings.kv_capacity
         ):
             return _bad(state, request, rank)
-        _admit(view, requests, state, settings, request, rank)
+        _admit(view, requests, slots, state, settings, request, rank)
     kept = 0
     for index in range(size):
         request = state.pool[index]
@@ -308,14 +336,21 @@ def _could_admit(view: View, requests: Requests, state: State, settings: Setting
 
 
 @register_jitable
-def _admit(view: View, requests: Requests, state: State, settings: Settings, request: int, rank: int) -> None:
+def _admit(
+    view: View, requests: Requests, slots: Slots, state: State, settings: Settings, request: int, rank: int
+) -> None:
     """Give a request a slot: it ends with the o-th step from now."""
     counters = state.counters
     step = np.int64(view.clock[STEP])
     output, growing = requests.output_tokens[request], requests.growing_steps[request]
     requests.rank[request] = rank
     requests.admitted_step[request] = step
-    requests.admitted_ms[request] = view.clock[NOW_MS]
+    slot = slots.free[counters[RUNNING]]
+    slots.rank[slot] = rank
+    slots.prompt_tokens[slot] = requests.prompt_tokens[request]
+    slots.generates[slot] = min(output, growing)
+    slots.reserved_tokens[slot] = requests.reserved_tokens[request]
+    slots.grows_to_the_end[slot] = growing >= output
     state.prompt_running[rank] += requests.prompt_tokens[request]
     state.num_running[rank] += 1
     state.reserved[rank] += requests.reserved_tokens[request]
@@ -325,11 +360,11 @@ def _admit(view: View, requests: Requests, state: State, settings: Settings, req
         state.growing[rank] += 1
         if growing < output:
             bucket = (step + growing - 1) % len(state.grown)
-            requests.next_grown[request] = state.grown[bucket]
-            state.grown[bucket] = request
+            slots.next_grown[slot] = state.grown[bucket]
+            state.grown[bucket] = slot
     bucket = (step + output - 1) % len(state.ending)
-    requests.next_ending[request] = state.ending[bucket]
-    state.ending[bucket] = request
+    slots.next_ending[slot] = state.ending[bucket]
+    state.ending[bucket] = slot
     counters[ADMITTED] += 1
     counters[RUNNING] += 1
     counters[LAST_ADMISSION_STEP] = step
@@ -348,13 +383,14 @@ def _refresh_signals(view: View, state: State, settings: Settings) -> None:
         return
     state.times[SEEN_MS] = now
     state.counters[SEEN_STEP] = step
-    view.kv_tokens[:] = state.kv_tokens
-    view.num_running[:] = state.num_running
-    view.prompt_running[:] = state.prompt_running
-    view.num_waiting[:] = state.num_waiting
-    view.tokens_waiting[:] = state.tokens_waiting
-    view.dispatched[:] = 0
-    view.tokens_dispatched[:] = 0
+    for rank in range(view.dp_size):
+        view.kv_tokens[rank] = state.kv_tokens[rank]
+        view.num_running[rank] = state.num_running[rank]
+        view.prompt_running[rank] = state.prompt_running[rank]
+        view.num_waiting[rank] = state.num_waiting[rank]
+        view.tokens_waiting[rank] = state.tokens_waiting[rank]
+        view.dispatched[rank] = 0
+        view.tokens_dispatched[rank] = 0
 
 
 @register_jitable
@@ -377,33 +413,33 @@ def _record_step(view: View, state: State, rows: Rows, settings: Settings) -> fl
 
 
 @register_jitable
-def _advance(view: View, requests: Requests, state: State, settings: Settings, end_ms: float) -> None:
+def _advance(view: View, slots: Slots, state: State, settings: Settings) -> None:
     """One token more for everybody; those that are complete leave, those at their window stop growing."""
+    counters = state.counters
     step = np.int64(view.clock[STEP])
     for rank in range(view.dp_size):
         state.generated[rank] += state.growing[rank]
     bucket = step % len(state.grown)
-    request = state.grown[bucket]
+    slot = state.grown[bucket]
     state.grown[bucket] = NONE
-    while request != NONE:
-        state.growing[requests.rank[request]] -= 1
-        request = requests.next_grown[request]
+    while slot != NONE:
+        state.growing[slots.rank[slot]] -= 1
+        slot = slots.next_grown[slot]
     bucket = step % len(state.ending)
-    request = state.ending[bucket]
+    slot = state.ending[bucket]
     state.ending[bucket] = NONE
-    while request != NONE:
-        rank = requests.rank[request]
-        output, growing = requests.output_tokens[request], requests.growing_steps[request]
-        requests.finish_ms[request] = end_ms
+    while slot != NONE:
+        rank = slots.rank[slot]
         state.num_running[rank] -= 1
-        state.prompt_running[rank] -= requests.prompt_tokens[request]
-        state.generated[rank] -= min(output, growing)
-        state.reserved[rank] -= requests.reserved_tokens[request]
-        if 0 < output <= growing:
+        state.prompt_running[rank] -= slots.prompt_tokens[slot]
+        state.generated[rank] -= slots.generates[slot]
+        state.reserved[rank] -= slots.reserved_tokens[slot]
+        if slots.grows_to_the_end[slot]:
             state.growing[rank] -= 1
-        state.counters[COMPLETED] += 1
-        state.counters[RUNNING] -= 1
-        request = requests.next_ending[request]
+        counters[COMPLETED] += 1
+        counters[RUNNING] -= 1
+        slots.free[counters[RUNNING]] = slot
+        slot = slots.next_ending[slot]
     for rank in range(view.dp_size):
         state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
         view.free_kv[rank] = settings.kv_capacity - state.reserved[rank]

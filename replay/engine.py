@@ -150,7 +150,8 @@ def replay(
     binding = _binding(policy, conditions)
     _check(workload, cluster, policy, conditions)
     requests = _requests(workload, cluster, conditions)
-    state = _state(workload, cluster, requests)
+    slots = _slots(workload, cluster)
+    state = _state(workload, cluster)
     view = _view(workload, cluster, policy, conditions, requests, state)
     settings = _settings(cluster, conditions, policy, binding)
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
@@ -159,7 +160,7 @@ def replay(
     loop = compiled_loop()
     status = core.ROWS_FULL
     while status == core.ROWS_FULL:
-        status = loop(rules.choose, rules.place, view, requests, state, rows, settings)
+        status = loop(rules.choose, rules.place, view, requests, slots, state, rows, settings)
         if status not in (core.ROWS_FULL, core.DONE):
             raise _failure(status, policy, workload, state, rules)
         counters = state.counters
@@ -220,25 +221,27 @@ def _check_capacity(workload: Workload, kv_capacity: int) -> None:
 
 def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> core.Requests:
     count = len(workload)
-    arrivals = np.zeros(count) if conditions.arrivals == "backlog" else workload.scaled_arrivals(conditions.rate_scale)
+    backlog = conditions.arrivals == "backlog"
     return core.Requests(
         prompt_tokens=np.array(workload.prompt_tokens, np.int64),
         output_tokens=np.array(workload.output_tokens, np.int64),
         growing_steps=np.array(workload.output_tokens, np.int64),
         reserved_tokens=np.array(workload.prompt_tokens + workload.output_tokens, np.int64),
-        arrival_ms=arrivals,
+        arrival_ms=np.zeros(0) if backlog else workload.scaled_arrivals(conditions.rate_scale),
         arrived_step=np.zeros(count, np.int64),
         rank=np.full(count, core.NONE, np.int64),
         admitted_step=np.zeros(count, np.int64),
-        admitted_ms=np.zeros(count),
-        finish_ms=np.zeros(count),
-        next_queued=np.full(count, core.NONE, np.int64),
-        next_ending=np.full(count, core.NONE, np.int64),
-        next_grown=np.full(count, core.NONE, np.int64),
+        next_queued=np.zeros(count, np.int64),
     )
 
 
-def _state(workload: Workload, cluster: Cluster, requests: core.Requests) -> core.State:
+def _slots(workload: Workload, cluster: Cluster) -> core.Slots:
+    count = min(cluster.dp_size * cluster.max_num_seqs, len(workload))
+    fields: dict[str, Any] = {name: np.zeros(count, np.int64) for name in core.Slots._fields}
+    return core.Slots(**{**fields, "free": np.arange(count), "grows_to_the_end": np.zeros(count, np.bool_)})
+
+
+def _state(workload: Workload, cluster: Cluster) -> core.State:
     ranks = cluster.dp_size
     counters = np.zeros(core.NUM_COUNTERS, np.int64)
     counters[[core.FIRST_FULL_STEP, core.LAST_ADMISSION_STEP]] = core.NONE
@@ -369,16 +372,18 @@ def _result(
     trajectory: _Trajectory,
 ) -> Replay:
     start_ms, step_ms = np.concatenate(trajectory.start_ms), np.concatenate(trajectory.step_ms)
+    end_ms = start_ms + step_ms
+    backlog = conditions.arrivals == "backlog"
     frame = pl.DataFrame(
         {
             "request_id": workload.request_id,
-            "arrival_ms": requests.arrival_ms,
+            "arrival_ms": start_ms[requests.arrived_step] if backlog else requests.arrival_ms,
             "prompt_tokens": requests.prompt_tokens,
             "output_tokens": requests.output_tokens,
             "rank": requests.rank,
-            "admitted_ms": requests.admitted_ms,
-            "first_token_ms": (start_ms + step_ms)[requests.admitted_step],
-            "finish_ms": requests.finish_ms,
+            "admitted_ms": start_ms[requests.admitted_step],
+            "first_token_ms": end_ms[requests.admitted_step],
+            "finish_ms": end_ms[requests.admitted_step + requests.output_tokens - 1],
         }
     )
     meta = TraceMeta(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from reference_accounting import plain_account
 
-from lbal.analyzers import barrier
 from lbal.analyzers.barrier import CAUSES, account
 from lbal.analyzers.steptime import StepTimeModel, fitted_model
 from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
@@ -139,14 +139,25 @@ def test_idle_is_zero_when_all_ranks_hold_equal_load(ranks, tokens, running):
     assert (accounts.causes_ms == 0).all()
 
 
-@given(steps_strategy, st.integers(1, 3))
+@given(steps_strategy, st.booleans(), st.booleans())
 @settings(deadline=None)
-def test_accounts_in_chunks_equal_accounts_at_once(loads, rows):
-    whole = account(steps_of(*loads), MODEL, measured=False)
-    cells, barrier.CHUNK_CELLS = barrier.CHUNK_CELLS, rows * loads[0].shape[1]
-    try:
-        chunks = account(steps_of(*loads), MODEL, measured=False)
-    finally:
-        barrier.CHUNK_CELLS = cells
-    for name, value in vars(whole).items():
-        np.testing.assert_allclose(getattr(chunks, name), value, rtol=1e-12, atol=1e-12)
+def test_compiled_accounts_equal_the_plain_ones(loads, measured, timed):
+    times = (loads[0] % 17 + 1) * 0.25
+    extra = {"compute_ms": times} if measured else {}
+    if timed:
+        extra["step_ms"] = times.max(axis=1) + 3
+    steps = steps_of(*loads, **extra)
+    found, expected = account(steps, MODEL, measured=measured), plain_account(steps, MODEL, measured)
+    assert vars(found).keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12, atol=1e-9, err_msg=name)
+
+
+@given(steps_strategy, st.integers(1, 5))
+@settings(deadline=None)
+def test_accounts_of_parts_add_up(loads, cut):
+    steps = steps_of(*loads)
+    whole = account(steps, MODEL, measured=False)
+    parts = [account(steps.part(part), MODEL, measured=False) for part in (slice(0, cut), slice(cut, None))]
+    for name, value in vars(parts[0] + parts[1]).items():
+        np.testing.assert_allclose(value, getattr(whole, name), rtol=1e-12, atol=1e-9)

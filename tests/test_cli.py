@@ -243,7 +243,9 @@ def test_several_policies_do_not_share_one_trace_file(requests, tmp_path, capsys
 )
 def test_a_wrong_flag_is_one_line_and_exit_code_2(requests, capsys, arguments, message):
     given = {argument for argument in arguments if argument.startswith("--")}
-    defaults = [part for flag, value in zip(SMALL[::2], SMALL[1::2], strict=True) if flag not in given for part in (flag, value)]
+    defaults = [
+        part for flag, value in zip(SMALL[::2], SMALL[1::2], strict=True) if flag not in given for part in (flag, value)
+    ]
     assert message in refused(capsys, "replay", requests, *defaults, *arguments)
 
 
@@ -344,7 +346,9 @@ def test_list_describes_what_is_there(what):
 
 
 def test_nothing_is_cut_in_a_narrow_pipe_and_blocks_fit_a_narrow_terminal(requests):
-    policies = [part for name in ("fcfs", "round-robin", "random", "jsq", "jsq-kv", "lpt") for part in ("--policy", name)]
+    policies = [
+        part for name in ("fcfs", "round-robin", "random", "jsq", "jsq-kv", "lpt") for part in ("--policy", name)
+    ]
     wide = lbal("replay", requests, *SMALL, *policies)
     narrow = lbal("replay", requests, *SMALL, *policies, COLUMNS="80")
     assert "…" not in wide.stdout + narrow.stdout
@@ -415,7 +419,8 @@ def test_mostly_empty_and_overloaded_ranks_are_said_with_the_switch(tmp_path, ca
     path = tmp_path / "t.jsonl"
     for gap, word in ((2000, "mostly empty"), (1, "overloaded")):
         lines = [
-            f'{{"request_id": {i}, "arrival_ms": {i * gap}, "prompt_tokens": 100, "output_tokens": 30}}' for i in range(300)
+            f'{{"request_id": {i}, "arrival_ms": {i * gap}, "prompt_tokens": 100, "output_tokens": 30}}'
+            for i in range(300)
         ]
         path.write_text('{"lbal_trace": 1}\n' + "\n".join(lines) + "\n")
         notes = " ".join(result_of(capsys, "replay", str(path), *SMALL)["notes"])

@@ -15,7 +15,7 @@ from lbal.analyzers.formats import FORMATS
 from lbal.analyzers.metrics import METRICS
 from lbal.cli.reports import REPORTS
 from lbal.replay.policy import POLICIES
-from lbal.replay.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE
+from lbal.replay.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,6 +105,16 @@ def test_links_between_documents_lead_somewhere():
 def test_the_models_that_the_documents_explain_are_the_ones_in_force():
     assert f"`{DEFAULT_STEP_MODEL}`" in TEXTS["docs/replay.md"]
     assert f"--step-model {PAPER_RELEASE}" in README
+
+
+def test_the_coefficients_and_shares_in_the_prose_of_the_readme_are_those_of_the_default_model():
+    model = step_model(DEFAULT_STEP_MODEL, 64)
+    c, a, b = model.shared_s * 1e3, model.per_token_s * 1e9, model.per_request_s * 1e6
+    assert f"C = {c:.1f} ms, a = {a:.1f} ns, b = {b:.0f} us" in README
+    rows = dict(re.findall(r"^\| (64 \| [\d,]+) \| (.*) \|$", refresh.kv_share_table(), re.MULTILINE))
+    short, long = (rows[f"64 | {length}"].split(" | ") for length in ("1,024", "16,384"))
+    assert f"KV is {short[1]} of such a step at 64 requests of 1k tokens each, and {long[1]} at 16k" in README
+    assert f"put {short[3]} of the step into KV" in README
 
 
 def test_what_is_not_modelled_is_said_in_the_readme():
