@@ -248,7 +248,8 @@ def _sum_up() -> Any:
     floats, integers = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
     matrix = types.Array(types.float64, 2, "C")
     kinds = {"causes_ms": matrix, "straggler": integers}
-    by_step = types.NamedTuple([kinds.get(name, floats) for name in StepSums._fields], StepSums)
-    by_rank = types.NamedTuple([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
+    record: Any = types.NamedTuple
+    by_step = record([kinds.get(name, floats) for name in StepSums._fields], StepSums)
+    by_rank = record([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
     scalars = (types.boolean, types.float64, types.float64)
     return without_references(sum_up, types.void(loads, loads, loads, *scalars, by_step, by_rank))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -89,7 +90,7 @@ def _usage_message(error: Exception, text: str, arguments: list[str]) -> str:
     context = getattr(error, "ctx", None)
     hint = f"(see `{getattr(context, 'command_path', 'lbal')} --help`)"
     flags = getattr(getattr(error, "param", None), "opts", [])
-    for flag, value in zip(arguments, arguments[1:], strict=False):
+    for flag, value in pairwise(arguments):
         if flag in flags:
             return f"{flag}: {value!r} does not fit: {text.rstrip('.')} {hint}"
     return f"{text.rstrip('.')} {hint}"

@@ -28,7 +28,7 @@ def shown_value(value: float | None, unit: str) -> str:
 
 def percent(fraction: float) -> str:
     """A share, as `12.3%`; more digits where it is small."""
-    share = fraction * 100
+    share = round(fraction * 100, 2) + 0.0  # no -0.00
     return f"{share:.1f}%" if abs(share) >= 10 or share == 0 else f"{share:.2f}%"
 
 

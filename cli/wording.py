@@ -43,7 +43,8 @@ def analysis_headline(run: Run) -> str:
         return text + "."
     cause = max(run.attribution, key=lambda name: run.attribution[name])
     share = run.attribution[cause]
-    return f"{text}, most of it because of {_cause_noun(cause)} ({percent(share)}); {_straggler_clause(run.ranks)}."
+    part = "most of it" if share > idle.value / 2 else "the largest part"
+    return f"{text}, {part} because of {_cause_noun(cause)} ({percent(share)}); {_straggler_clause(run.ranks)}."
 
 
 def _straggler_clause(ranks: Sequence[Mapping[str, Any]]) -> str:

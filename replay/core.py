@@ -28,7 +28,7 @@ from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.view import NOW_MS, STEP, View
+from lbal.replay.view import NOW_MS, SIGNALS_TAKEN, STEP, View
 
 DONE, ROWS_FULL, BAD_PLACEMENT, LEFT_SLOTS_EMPTY, STUCK, RULE_FAILED = range(6)
 """Why `run` returned."""
@@ -223,6 +223,7 @@ def _enqueue(choose: Choose, view: View, requests: Requests, state: State, setti
     state.queue_tail[rank] = request
     state.num_waiting[rank] += 1
     state.tokens_waiting[rank] += requests.prompt_tokens[request]
+    view.inflight[rank] += 1
     if settings.stale_ms > 0 or settings.stale_steps > 0:
         view.dispatched[rank] += 1
         view.tokens_dispatched[rank] += requests.prompt_tokens[request]
@@ -368,9 +369,11 @@ def _admit(
     counters[ADMITTED] += 1
     counters[RUNNING] += 1
     counters[LAST_ADMISSION_STEP] = step
-    if not settings.immediate and (settings.stale_ms > 0 or settings.stale_steps > 0):
-        view.dispatched[rank] += 1
-        view.tokens_dispatched[rank] += requests.prompt_tokens[request]
+    if not settings.immediate:
+        view.inflight[rank] += 1
+        if settings.stale_ms > 0 or settings.stale_steps > 0:
+            view.dispatched[rank] += 1
+            view.tokens_dispatched[rank] += requests.prompt_tokens[request]
 
 
 @register_jitable
@@ -381,6 +384,7 @@ def _refresh_signals(view: View, state: State, settings: Settings) -> None:
     now, step = view.clock[NOW_MS], np.int64(view.clock[STEP])
     if now - state.times[SEEN_MS] < settings.stale_ms or step - state.counters[SEEN_STEP] < settings.stale_steps:
         return
+    view.clock[SIGNALS_TAKEN] += 1
     state.times[SEEN_MS] = now
     state.counters[SEEN_STEP] = step
     for rank in range(view.dp_size):
@@ -430,6 +434,7 @@ def _advance(view: View, slots: Slots, state: State, settings: Settings) -> None
     state.ending[bucket] = NONE
     while slot != NONE:
         rank = slots.rank[slot]
+        view.inflight[rank] -= 1
         state.num_running[rank] -= 1
         state.prompt_running[rank] -= slots.prompt_tokens[slot]
         state.generated[rank] -= slots.generates[slot]

@@ -15,6 +15,7 @@ from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay import core
 from lbal.replay.compiling import Rules, compiled_loop
+from lbal.replay.drift import Drift
 from lbal.replay.policy import Binding, Policy, Selector
 from lbal.replay.view import View
 from lbal.replay.workload import Arrivals, Workload
@@ -22,6 +23,8 @@ from lbal.replay.workload import Arrivals, Workload
 ROW_CELLS = 1 << 18
 """Rank-steps in the row buffer: how far the loop goes before it reports."""
 Phase = Literal["ramp", "full", "drain"]
+SIGNALS = ("kv_tokens", "num_running", "prompt_running", "num_waiting", "tokens_waiting")
+"""What a policy sees of the ranks, and sees late where it says so."""
 PHASES: tuple[Phase, Phase] = ("ramp", "full")
 
 
@@ -46,6 +49,8 @@ class Conditions:
     """Waiting requests that a backlog is refilled to; None for 4*G."""
     binding: Binding | None = None
     """None for each policy's natural one."""
+    drift: Drift = field(default_factory=Drift)
+    """How the load of a request grows."""
     seed: int = 0
 
 
@@ -205,11 +210,11 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
                 f"expected at least {ranks.max() + 1}"
             )
     if cluster.kv_capacity is not None:
-        _check_capacity(workload, cluster.kv_capacity)
+        _check_capacity(workload, cluster.kv_capacity, conditions.drift)
 
 
-def _check_capacity(workload: Workload, kv_capacity: int) -> None:
-    largest = workload.prompt_tokens + workload.output_tokens
+def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
+    largest = drift.largest_load(workload.prompt_tokens, workload.output_tokens)
     if (largest > kv_capacity).any():
         request = int(np.argmax(largest > kv_capacity))
         raise UsageError(
@@ -220,13 +225,14 @@ def _check_capacity(workload: Workload, kv_capacity: int) -> None:
 
 
 def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> core.Requests:
-    count = len(workload)
+    count, drift = len(workload), conditions.drift
+    prompts, outputs = workload.prompt_tokens, workload.output_tokens
     backlog = conditions.arrivals == "backlog"
     return core.Requests(
-        prompt_tokens=np.array(workload.prompt_tokens, np.int64),
-        output_tokens=np.array(workload.output_tokens, np.int64),
-        growing_steps=np.array(workload.output_tokens, np.int64),
-        reserved_tokens=np.array(workload.prompt_tokens + workload.output_tokens, np.int64),
+        prompt_tokens=drift.entering_load(prompts),
+        output_tokens=np.array(outputs, np.int64),
+        growing_steps=drift.growing_steps(prompts, outputs),
+        reserved_tokens=drift.largest_load(prompts, outputs),
         arrival_ms=np.zeros(0) if backlog else workload.scaled_arrivals(conditions.rate_scale),
         arrived_step=np.zeros(count, np.int64),
         rank=np.full(count, core.NONE, np.int64),
@@ -285,16 +291,16 @@ def _view(
     draws = np.random.default_rng(conditions.seed).random((count, 2)) if policy.uses_draws else np.zeros((0, 2))
     recorded = workload.recorded_rank if policy.uses_recorded_rank else None
     capacity = np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity)
+    live = {name: getattr(state, name) for name in SIGNALS}
+    signals = {name: array.copy() for name, array in live.items()} if policy.staleness != (0, 0) else live
     return View(
         dp_size=ranks,
         max_num_seqs=cluster.max_num_seqs,
-        kv_tokens=state.kv_tokens,
-        num_running=state.num_running,
-        prompt_running=state.prompt_running,
-        num_waiting=state.num_waiting,
-        tokens_waiting=state.tokens_waiting,
+        kv_capacity=capacity,
+        **signals,
         dispatched=np.zeros(ranks, np.int64),
         tokens_dispatched=np.zeros(ranks, np.int64),
+        inflight=np.zeros(ranks, np.int64),
         eligible=np.ones(ranks, np.bool_),
         free_kv=np.full(ranks, capacity),
         prompt_tokens=requests.prompt_tokens,
@@ -305,12 +311,13 @@ def _view(
         draws=draws,
         parameters=policy.numbers(),
         memory=np.zeros(policy.memory_size(ranks)),
-        clock=np.zeros(2),
+        clock=np.zeros(3),
     )
 
 
 def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding: Binding) -> core.Settings:
     model = cluster.step_model
+    stale_ms, stale_steps = policy.staleness
     return core.Settings(
         immediate=binding == "immediate",
         backlog=conditions.arrivals == "backlog",
@@ -322,9 +329,9 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
         per_token_ms=model.per_token_s * 1e3,
         per_request_ms=model.per_request_s * 1e3,
         per_mean_request_ms=model.per_mean_request_s * 1e3,
-        drift=1.0,
-        stale_ms=0.0,
-        stale_steps=0,
+        drift=conditions.drift.per_step,
+        stale_ms=stale_ms,
+        stale_steps=stale_steps,
     )
 
 
@@ -378,8 +385,8 @@ def _result(
         {
             "request_id": workload.request_id,
             "arrival_ms": start_ms[requests.arrived_step] if backlog else requests.arrival_ms,
-            "prompt_tokens": requests.prompt_tokens,
-            "output_tokens": requests.output_tokens,
+            "prompt_tokens": workload.prompt_tokens,
+            "output_tokens": workload.output_tokens,
             "rank": requests.rank,
             "admitted_ms": start_ms[requests.admitted_step],
             "first_token_ms": end_ms[requests.admitted_step],
@@ -421,6 +428,7 @@ def _config(policy: Policy, binding: Binding, cluster: Cluster, conditions: Cond
         "rate_scale": None if backlog else conditions.rate_scale,
         "pool": (conditions.pool or 4 * cluster.dp_size) if backlog else None,
         "kv_capacity": cluster.kv_capacity,
+        "drift": str(conditions.drift),
     }
 
 

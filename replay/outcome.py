@@ -44,6 +44,7 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window) -> Run:
         details={
             "binding": replayed.binding,
             "looks_at": policy.looks_at,
+            "staleness": {"ms": policy.staleness[0], "steps": policy.staleness[1]},
             "uses_true_lengths": policy.uses_true_lengths,
         },
         metrics={name: measure(name, value, "modelled") for name, value in {**figures, **latency}.items()},

@@ -49,6 +49,10 @@ class Policy(ABC):
     """Whether it needs random numbers."""
     uses_recorded_rank: ClassVar[bool] = False
     """Whether it needs the rank that the trace names for each request."""
+    stale_unit: ClassVar[Literal["ms", "steps"]] = "ms"
+    """Unit of the parameter `stale`, if there is one: the age that the signals reach before they are renewed."""
+    least_stale_ms: ClassVar[float] = 0.0
+    """Time that passes at least between two renewals, where `stale` is not 0."""
     uses_true_lengths: ClassVar[bool] = False
     """Whether it reads output lengths that no online router could know."""
 
@@ -64,6 +68,14 @@ class Policy(ABC):
     def memory_size(self, dp_size: int) -> int:
         """Numbers of its own that the policy keeps between decisions; they start at 0."""
         return 0
+
+    @property
+    def staleness(self) -> tuple[float, int]:
+        """(ms, decode steps) that must both have passed before the signals are renewed; (0, 0) for live ones."""
+        stale = getattr(self, "stale", 0.0)
+        if stale == 0:
+            return 0.0, 0
+        return (float(stale), 0) if self.stale_unit == "ms" else (self.least_stale_ms, int(stale))
 
     @property
     def label(self) -> str:

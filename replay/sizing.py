@@ -1,12 +1,16 @@
-"""How loaded a cluster would be under a workload, before anything is replayed."""
+"""How loaded a cluster is under a workload: estimated before anything is replayed, or found by replays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lbal.analyzers.errors import UsageError
 from lbal.analyzers.steptime import StepTimeModel
+from lbal.replay.engine import Cluster, Conditions, replay
+from lbal.replay.policy import Policy
+from lbal.replay.workload import Workload
 
 TARGET_SLOT_USE = 0.8
 LEAST_SLOT_USE, MOST_SLOT_USE = 0.3, 0.95
@@ -50,3 +54,59 @@ def rate_scale_for(
     else:
         slot_use = offered / rate(max_num_seqs)
     return Sizing(slot_use=slot_use, rate_scale=rate(target * max_num_seqs) / offered, target=target)
+
+
+SLOT_USE_TOLERANCE = 1e-3
+LEAST_SCALE, MOST_SCALE = 1e-6, 1e9
+"""Rate scales at which requests are hardly ever together, and all come at once."""
+MOST_BISECTIONS = 40
+
+
+def find_rate_scale(
+    slot_use: float, workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions
+) -> Sizing:
+    """The rate scale at which `policy` keeps a share of the slots busy (mean over all steps), found by bisection.
+
+    Raises `UsageError` with the reachable range where no rate does, to within 0.001.
+    """
+    if not 0 < slot_use < 1:
+        raise UsageError(f"--slot-use: {slot_use:g} is no share, expected a number between 0 and 1, both excluded")
+
+    def use_at(rate_scale: float) -> float:
+        replayed = replay(workload, cluster, policy, replace(conditions, rate_scale=rate_scale), keep_steps=False)
+        running = sum(float(accounts.running.sum()) for accounts in replayed.accounts.values())
+        return running / (len(replayed.step_ms) * cluster.dp_size * cluster.max_num_seqs)
+
+    low, high = _bracket(slot_use, use_at, policy)
+    for _ in range(MOST_BISECTIONS):
+        scale = (low * high) ** 0.5
+        use = use_at(scale)
+        if abs(use - slot_use) <= SLOT_USE_TOLERANCE:
+            return Sizing(slot_use=use, rate_scale=scale, target=slot_use)
+        low, high = (scale, high) if use < slot_use else (low, scale)
+    raise UsageError(
+        f"--slot-use: the share jumps past {slot_use:g} near a rate scale of {scale:.6g} (to {use:.3f}), "
+        "expected a share that the trace can reach"
+    )
+
+
+def _bracket(slot_use: float, use_at: Callable[[float], float], policy: Policy) -> tuple[float, float]:
+    """A rate scale with too little use and one with enough, a factor of 4 apart."""
+    low = high = 1.0
+    if use_at(1.0) < slot_use:
+        while use_at(high) < slot_use:
+            if high >= MOST_SCALE:
+                raise UsageError(
+                    f"--slot-use: no arrival rate keeps {slot_use:g} of the slots busy under {policy.label}, "
+                    f"expected a share of at most {use_at(high):.3f}"
+                )
+            low, high = high, high * 4
+    else:
+        while use_at(low) > slot_use:
+            if low <= LEAST_SCALE:
+                raise UsageError(
+                    f"--slot-use: even single requests keep more than {slot_use:g} of the slots busy, "
+                    f"expected a share of at least {use_at(low):.3g}"
+                )
+            low, high = low / 4, low
+    return low, high

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lbal.analyzers.trace import FloatArray, IntArray
 
-STEP, NOW_MS = 0, 1
+STEP, NOW_MS, SIGNALS_TAKEN = 0, 1, 2
 """Indices into `View.clock`."""
 
 
@@ -28,6 +28,8 @@ class View(NamedTuple):
     """G."""
     max_num_seqs: int
     """Slots of a rank."""
+    kv_capacity: float
+    """KV tokens that fit on a rank; infinite without a limit."""
     kv_tokens: FloatArray
     """(G,) signal: resident KV tokens."""
     num_running: IntArray
@@ -42,12 +44,14 @@ class View(NamedTuple):
     """(G,) requests sent to the rank since the signals were taken."""
     tokens_dispatched: IntArray
     """(G,) their prompt tokens."""
+    inflight: IntArray
+    """(G,) requests sent to the rank that have not ended: what a router knows by itself, never stale."""
     eligible: NDArray[np.bool_]
     """(G,) for `choose`: whether the rank can take the request at hand."""
     free_kv: FloatArray
     """(G,) KV tokens not reserved; infinite without a KV capacity."""
     prompt_tokens: IntArray
-    """(N,) of every request."""
+    """(N,) the load with which every request enters: its prompt, within the attention window if there is one."""
     reserved_tokens: IntArray
     """(N,) KV tokens that admitting a request reserves: its load at its largest."""
     arrived_step: IntArray
@@ -63,7 +67,7 @@ class View(NamedTuple):
     memory: FloatArray
     """(M,) the policy's own memory between decisions: the one array that it may write."""
     clock: FloatArray
-    """(2,) the step about to start and the time in ms."""
+    """(3,) the step about to start, the time in ms, and how often the signals have been taken."""
 
 
 def read_only(view: View) -> View:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lbal.replay.drift import Drift
 from lbal.replay.engine import Cluster, Conditions
 from lbal.replay.policy import Policy, Selector
-from lbal.replay.view import NOW_MS, STEP, View
+from lbal.replay.view import NOW_MS, SIGNALS_TAKEN, STEP, View
 from lbal.replay.workload import Workload
 
 
@@ -28,14 +29,17 @@ class Request:
     admitted_ms: float = 0.0
     finish_ms: float = 0.0
 
-    def load(self, drift: float, window: float) -> float:
-        return self.prompt + drift * min(self.generated, self.growing_steps(window))
+    def load(self, drift: Drift) -> float:
+        return self.entering(drift) + drift.per_step * min(self.generated, self.growing_steps(drift))
 
-    def growing_steps(self, window: float) -> int:
-        return int(min(self.output, max(window - self.prompt, 0)))
+    def entering(self, drift: Drift) -> int:
+        return int(min(self.prompt, drift.window))
 
-    def reserved(self, drift: float, window: float) -> int:
-        return int(np.ceil(self.prompt + drift * self.growing_steps(window)))
+    def growing_steps(self, drift: Drift) -> int:
+        return int(min(self.output, max(drift.window - self.prompt, 0)))
+
+    def reserved(self, drift: Drift) -> int:
+        return int(np.ceil(self.entering(drift) + drift.per_step * self.growing_steps(drift)))
 
 
 @dataclass
@@ -60,7 +64,9 @@ class ReferenceEngine:
         self.backlog = conditions.arrivals == "backlog"
         self.immediate = (conditions.binding or policy.bindings[0]) == "immediate"
         self.capacity = np.inf if cluster.kv_capacity is None else cluster.kv_capacity
-        self.drift, self.window = 1.0, np.inf
+        self.drift = conditions.drift
+        self.stale_ms, self.stale_steps = policy.staleness
+        self.seen_ms, self.seen_step = 0.0, 0
         arrivals = np.zeros(len(workload)) if self.backlog else workload.scaled_arrivals(conditions.rate_scale)
         self.requests = [
             Request(i, int(p), int(o), float(t))
@@ -105,14 +111,17 @@ class ReferenceEngine:
             request.arrived_step = self.step if inclusive else self.step + 1
             self.joined += 1
             if self.immediate:
-                self._refresh(eligible=[True] * len(self.ranks))
-                self.ranks[self.policy.choose(self.view, request.index)].queue.append(request)
+                self._take_signals()
+                self._show(eligible=[True] * len(self.ranks))
+                rank = self.policy.choose(self.view, request.index)
+                self.ranks[rank].queue.append(request)
+                self._count_dispatch(request, rank)
             else:
                 self.pool.append(request)
 
     def _fits(self, request: Request, rank: Rank) -> bool:
-        reserved = sum(other.reserved(self.drift, self.window) for other in rank.active)
-        needed = request.reserved(self.drift, self.window)
+        reserved = sum(other.reserved(self.drift) for other in rank.active)
+        needed = request.reserved(self.drift)
         return len(rank.active) < self.cluster.max_num_seqs and reserved + needed <= self.capacity
 
     def _admit(self, request: Request, rank: int) -> None:
@@ -120,6 +129,8 @@ class ReferenceEngine:
         request.rank, request.admitted_step, request.admitted_ms = rank, self.step, self.now_ms
         self.ranks[rank].active.append(request)
         self.admitted += 1
+        if not self.immediate:
+            self._count_dispatch(request, rank)
 
     def _admit_from_queues(self) -> None:
         for index, rank in enumerate(self.ranks):
@@ -131,14 +142,14 @@ class ReferenceEngine:
             eligible = [self._fits(self.pool[0], rank) for rank in self.ranks]
             if not any(eligible):
                 break
-            self._refresh(eligible)
+            self._show(eligible)
             self._admit(self.pool[0], self.policy.choose(self.view, self.pool[0].index))
             self.pool.pop(0)
 
     def _admit_selected(self) -> None:
         if not self.pool or all(len(rank.active) == self.cluster.max_num_seqs for rank in self.ranks):
             return
-        self._refresh([True] * len(self.ranks))
+        self._show([True] * len(self.ranks))
         indices = np.array([request.index for request in self.pool])
         requests, ranks = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int64)
         for chosen in range(self.policy.place(self.view, indices, len(indices), requests, ranks)):
@@ -146,8 +157,9 @@ class ReferenceEngine:
         self.pool = [request for request in self.pool if request.rank < 0]
 
     def _record(self) -> float:
+        self._take_signals()
         model = self.cluster.step_model
-        tokens = [sum(r.load(self.drift, self.window) for r in rank.active) for rank in self.ranks]
+        tokens = [sum(r.load(self.drift) for r in rank.active) for rank in self.ranks]
         running = [len(rank.active) for rank in self.ranks]
         a, b = model.per_token_s * 1e3, model.per_request_s * 1e3
         slowest = max(a * load + b * count for load, count in zip(tokens, running, strict=True))
@@ -174,6 +186,7 @@ class ReferenceEngine:
         return View(
             dp_size=ranks,
             max_num_seqs=self.cluster.max_num_seqs,
+            kv_capacity=float(self.capacity),
             kv_tokens=np.zeros(ranks),
             num_running=np.zeros(ranks, np.int64),
             prompt_running=np.zeros(ranks, np.int64),
@@ -181,28 +194,53 @@ class ReferenceEngine:
             tokens_waiting=np.zeros(ranks, np.int64),
             dispatched=np.zeros(ranks, np.int64),
             tokens_dispatched=np.zeros(ranks, np.int64),
+            inflight=np.zeros(ranks, np.int64),
             eligible=np.ones(ranks, np.bool_),
             free_kv=np.zeros(ranks),
-            prompt_tokens=np.array([r.prompt for r in self.requests]),
-            reserved_tokens=np.array([r.reserved(self.drift, self.window) for r in self.requests]),
+            prompt_tokens=np.array([r.entering(self.drift) for r in self.requests]),
+            reserved_tokens=np.array([r.reserved(self.drift) for r in self.requests]),
             arrived_step=np.zeros(count, np.int64),
             output_tokens=np.array([r.output for r in self.requests]),
             recorded_rank=np.zeros(count, np.int64) if recorded is None else recorded,
             draws=np.random.default_rng(self.conditions.seed).random((count, 2)),
             parameters=self.policy.numbers(),
             memory=np.zeros(self.policy.memory_size(ranks)),
-            clock=np.zeros(2),
+            clock=np.zeros(3),
         )
 
-    def _refresh(self, eligible: list[bool]) -> None:
+    def _show(self, eligible: list[bool]) -> None:
+        """Bring up to date what a policy sees at once; live signals too, late ones not."""
         view = self.view
         view.clock[STEP], view.clock[NOW_MS] = self.step, self.now_ms
         view.eligible[:] = eligible
         view.arrived_step[:] = [request.arrived_step for request in self.requests]
         for index, rank in enumerate(self.ranks):
-            view.kv_tokens[index] = sum(r.load(self.drift, self.window) for r in rank.active)
+            view.free_kv[index] = self.capacity - sum(r.reserved(self.drift) for r in rank.active)
+            view.inflight[index] = len(rank.active) + len(rank.queue)
+        if (self.stale_ms, self.stale_steps) == (0, 0):
+            self._copy_signals()
+
+    def _take_signals(self) -> None:
+        if (self.stale_ms, self.stale_steps) == (0, 0):
+            return
+        if self.now_ms - self.seen_ms < self.stale_ms or self.step - self.seen_step < self.stale_steps:
+            return
+        self.seen_ms, self.seen_step = self.now_ms, self.step
+        self.view.clock[SIGNALS_TAKEN] += 1
+        self.view.dispatched[:] = 0
+        self.view.tokens_dispatched[:] = 0
+        self._copy_signals()
+
+    def _copy_signals(self) -> None:
+        view = self.view
+        for index, rank in enumerate(self.ranks):
+            view.kv_tokens[index] = sum(r.load(self.drift) for r in rank.active)
             view.num_running[index] = len(rank.active)
-            view.prompt_running[index] = sum(r.prompt for r in rank.active)
+            view.prompt_running[index] = sum(r.entering(self.drift) for r in rank.active)
             view.num_waiting[index] = len(rank.queue)
-            view.tokens_waiting[index] = sum(r.prompt for r in rank.queue)
-            view.free_kv[index] = self.capacity - sum(r.reserved(self.drift, self.window) for r in rank.active)
+            view.tokens_waiting[index] = sum(r.entering(self.drift) for r in rank.queue)
+
+    def _count_dispatch(self, request: Request, rank: int) -> None:
+        if (self.stale_ms, self.stale_steps) != (0, 0):
+            self.view.dispatched[rank] += 1
+            self.view.tokens_dispatched[rank] += request.entering(self.drift)

@@ -426,3 +426,71 @@ def test_mostly_empty_and_overloaded_ranks_are_said_with_the_switch(tmp_path, ca
         notes = " ".join(result_of(capsys, "replay", str(path), *SMALL)["notes"])
         assert f"the ranks are {word}" in notes
         assert "--rate-scale" in notes
+
+
+def test_slot_use_finds_the_rate_scale_and_uses_it_for_every_policy(requests, capsys):
+    policies = ["--policy", "jsq", "--policy", "random"]
+    result = result_of(
+        capsys, "replay", requests, "--dp-size", "2", "--max-num-seqs", "4", *policies, "--slot-use", "0.6"
+    )
+    assert values(result["runs"][0])["slot_use"] == pytest.approx(0.6, abs=1e-3)
+    scale = result["config"]["rate_scale"]
+    assert any(
+        note.startswith(f"--rate-scale {scale:.6g} keeps 60") and "under jsq" in note for note in result["notes"]
+    )
+    again = result_of(
+        capsys, "replay", requests, "--dp-size", "2", "--max-num-seqs", "4", *policies, "--rate-scale", repr(scale)
+    )
+    assert again["runs"] == result["runs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--slot-use", "0.999"],
+            "no arrival rate keeps 0.999 of the slots busy under jsq, expected a share of at most 0.",
+        ),
+        (["--slot-use", "0.001"], "even single requests keep more than 0.001 of the slots busy"),
+        (["--slot-use", "1.5"], "1.5 is no share, expected a number between 0 and 1"),
+        (["--slot-use", "0.5", "--rate-scale", "2"], "expected no --rate-scale beside it"),
+        (["--slot-use", "0.5", "--arrivals", "backlog"], "a backlog has no rate"),
+        (["--drift", "fast"], "--drift: 'fast' is no growth of load"),
+    ],
+)
+def test_a_slot_use_or_drift_that_cannot_be_is_refused(requests, capsys, arguments, message):
+    line = refused(capsys, "replay", requests, "--dp-size", "2", "--max-num-seqs", "4", "--policy", "jsq", *arguments)
+    assert message in line
+
+
+def test_drift_is_in_the_result_and_in_the_trace(requests, tmp_path, capsys):
+    out = str(tmp_path / "t.jsonl")
+    result = result_of(capsys, "replay", requests, *SMALL, "--policy", "jsq", "--drift", "window:200", "-o", out)
+    assert result["config"]["drift"] == "window:200"
+    assert result_of(capsys, "analyze", out)["config"]["drift"] == "window:200"
+    assert run(["replay", requests, *SMALL, "--drift", "0"]) == 0
+    assert "drift 0" in capsys.readouterr().out
+
+
+def test_the_report_says_how_late_signals_are(requests, capsys):
+    assert (
+        run(["replay", requests, *SMALL, "--policy", "jsq", "--policy", "vllm", "--policy", "sglang-total-tokens"]) == 0
+    )
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("signals"))
+    assert line == (
+        "signals     live (jsq) · renewed every 100 ms (vllm) · renewed every 15 steps and 20 ms (sglang-total-tokens)"
+    )
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(requests, tmp_path):
+    """Numba falls back from the package's directory to the user's; neither may be there."""
+    code = "import numba.core.caching as c\nc.CacheImpl._locator_classes = []\nfrom lbal.cli.main import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "replay", requests, *SMALL, "--policy", "jsq"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "jsq loses" in done.stdout
+    assert all(line.startswith("lbal: note:") for line in done.stderr.splitlines()), done.stderr

@@ -12,11 +12,26 @@ from hypothesis import strategies as st
 from reference_engine import ReferenceEngine
 
 from lbal.analyzers.steptime import StepTimeModel
+from lbal.replay.drift import Drift
 from lbal.replay.engine import Cluster, Conditions, replay
 from lbal.replay.policy import POLICIES, parse_policy
 from lbal.replay.workload import Workload
 
-SPECS = [*POLICIES.names(), "round-robin:restart=true", "power-of-two:signal=kv"]
+SPECS = [
+    *POLICIES.names(),
+    "round-robin:restart=true",
+    "power-of-two:signal=kv",
+    "vllm:variant=legacy",
+    "vllm:clients=3,stale=25",
+    "vllm:stale=0",
+    "sglang-total-requests:stale=3",
+    "sglang-total-requests:stale=0",
+    "sglang-total-tokens:stale=2",
+    "kv-aware:stale=30",
+    "dynamo-kv:block=8,weight=2.5,stale=15",
+    "llm-d:stale=0",
+]
+DRIFTS = [Drift(), Drift(), Drift(0.0), Drift(2.5), Drift(window=20.0)]
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6, per_request_s=1e-4, per_mean_request_s=2e-5)
 
 
@@ -35,7 +50,7 @@ def situations(draw):
         arrival_ms=np.cumsum(gaps),
         recorded_rank=np.array([index * 7 % ranks for index in range(count)], np.int64),
     )
-    capacity = draw(st.sampled_from([None, 62, 80, 130]))
+    capacity = draw(st.sampled_from([None, 80, 130, 400]))
     cluster = Cluster(ranks, draw(st.integers(1, 5)), MODEL, capacity)
     conditions = Conditions(
         arrivals=draw(st.sampled_from(["trace", "backlog"])),
@@ -43,6 +58,7 @@ def situations(draw):
         pool=draw(st.sampled_from([None, 1, 3, 17])),
         binding=draw(st.sampled_from([None, "pool", "immediate"])),
         seed=draw(st.integers(0, 3)),
+        drift=draw(st.sampled_from(DRIFTS)),
     )
     return workload, cluster, conditions
 
@@ -87,18 +103,17 @@ def test_no_policy_breaks_what_holds_for_all(spec, situation):
     assert steps.num_running.sum() == workload.output_tokens.sum(), "every step gives every active request one token"
     assert steps.num_running.max() <= cluster.max_num_seqs
     if cluster.kv_capacity is not None:
-        assert (steps.kv_tokens + steps.num_running).max() <= cluster.kv_capacity
+        assert steps.kv_tokens.max() <= cluster.kv_capacity
     assert requests.height == len(workload)
     assert (requests["arrival_ms"] <= requests["admitted_ms"]).all()
     assert (requests["admitted_ms"] < requests["first_token_ms"]).all()
     assert (requests["first_token_ms"] <= requests["finish_ms"]).all()
-    slot_steps = (workload.prompt_tokens * workload.output_tokens).sum()
-    growth = (workload.output_tokens * (workload.output_tokens - 1) // 2).sum()
-    assert steps.kv_tokens.sum() == slot_steps + growth, (
-        "a request of s prompt and o output tokens loads o*s + o*(o-1)/2"
-    )
+    if conditions.drift.window == np.inf:
+        o, s = workload.output_tokens, workload.prompt_tokens
+        loads = (o * s).sum() + conditions.drift.per_step * (o * (o - 1) / 2).sum()
+        assert steps.kv_tokens.sum() == loads, "s prompt and o output tokens load o*s + drift*o*(o-1)/2 in all"
     assert (np.diff(steps.start_ms) >= steps.step_ms[:-1] * (1 - 1e-12)).all(), "steps do not overlap"
-    in_pool_order = found.binding == "pool" and spec.partition(":")[0] not in ("lpt", "align-max")
+    in_pool_order = found.binding == "pool" and spec.partition(":")[0] not in ("lpt", "align-max", "trtllm-adp")
     if in_pool_order:
         assert (np.diff(found.admitted_step) >= 0).all(), "nobody is overtaken"
     if found.binding == "immediate":
@@ -126,3 +141,31 @@ def test_accounts_do_not_depend_on_how_the_run_is_cut_into_pieces(situation, siz
         for name, value in vars(accounts).items():
             np.testing.assert_allclose(value, getattr(pieces.accounts[phase], name), rtol=1e-12, atol=1e-12)
     assert whole.trace.steps.equals(pieces.trace.steps)
+
+
+@pytest.mark.parametrize("spec", ["fcfs", "round-robin", "jsq", "jsq-kv", "align-max", "lpt", "vllm", "trtllm-adp"])
+@given(situation=situations(), seed=st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_names_of_requests_change_nothing(spec, situation, seed):
+    workload, cluster, conditions = situation
+    policy = parse_policy(spec)
+    names = np.random.default_rng(seed).permutation(len(workload)) + 1000
+    renamed = dataclasses.replace(workload, request_id=pl.Series("request_id", names))
+    plain, other = (replay(each, cluster, policy, supported(policy, conditions)).trace for each in (workload, renamed))
+    assert plain.steps.equals(other.steps)
+    assert plain.requests.drop("request_id").equals(other.requests.drop("request_id"))
+    assert other.requests["request_id"].to_list() == names.tolist()
+
+
+@pytest.mark.parametrize("spec", ["fcfs", "round-robin", "jsq", "jsq-kv", "lpt"])
+@given(situation=situations())
+@settings(max_examples=25, deadline=None)
+def test_plain_python_rules_place_as_compiled_ones_do(spec, situation):
+    workload, cluster, conditions = situation
+    policy = parse_policy(spec)
+    called_back = type("CalledBack", (type(policy),), {"compiled": False})(**policy.parameters())
+    plain, other = (
+        replay(workload, cluster, each, supported(each, conditions)).trace for each in (policy, called_back)
+    )
+    assert plain.steps.equals(other.steps)
+    assert plain.requests.equals(other.requests)

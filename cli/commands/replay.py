@@ -56,6 +56,13 @@ def replay(
     kv_capacity: Annotated[
         int | None, typer.Option("--kv-capacity", metavar="TOKENS", help="KV tokens that fit on a rank.")
     ] = None,
+    drift: Annotated[
+        str, typer.Option("--drift", metavar="X", help="Growth of a load per step: 1, 0, any number, or window:W.")
+    ] = "1",
+    slot_use: Annotated[
+        float | None,
+        typer.Option("--slot-use", metavar="SHARE", help="Find the rate scale that keeps this share of slots busy."),
+    ] = None,
     step_model: StepModel = None,
     window: WindowName = "all",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the policies that draw.")] = 0,
@@ -70,6 +77,7 @@ def replay(
     from lbal.analyzers.window import WINDOWS
     from lbal.cli.console import check_reports, deliver
     from lbal.cli.files import suffix_of
+    from lbal.replay.drift import parse_drift
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
@@ -94,15 +102,20 @@ def replay(
         binding=binding,
         kv_capacity=kv_capacity,
         step_model=step_model,
+        drift=parse_drift(drift),
         seed=seed,
     )
-    runs = []
+    notes = []
+    if slot_use is not None:
+        conditions, found = _with_slot_use(slot_use, rate_scale, workload, cluster, policies[0], conditions)
+        notes.append(found)
+    replays = []
     for each in policies:
         replayed = _replayed(workload, cluster, each, conditions, keep_steps=bool(traces))
         for name in traces:
             _write_trace(replayed, name.replace("{policy}", each.name), force)
-        runs.append((replayed, each))
-    result = _result(read, workload, cluster, conditions, window, [item[0] for item in runs])
+        replays.append(replayed)
+    result = _result(read, workload, cluster, conditions, window, replays, notes)
     deliver(result, as_json=as_json, outputs=[name for name in outputs if name not in traces], force=force)
 
 
@@ -163,6 +176,24 @@ def _setting(
     return workload, cluster, Conditions(arrivals=arrivals, **conditions)  # type: ignore[arg-type]
 
 
+def _with_slot_use(
+    slot_use: float, rate_scale: float, workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions
+) -> tuple[Conditions, str]:
+    from dataclasses import replace
+
+    from lbal.analyzers.errors import UsageError
+    from lbal.cli.numbers import percent
+    from lbal.replay.sizing import find_rate_scale
+
+    if conditions.arrivals == "backlog":
+        raise UsageError("--slot-use: a backlog has no rate, expected --arrivals trace")
+    if rate_scale != 1.0:
+        raise UsageError("--slot-use: it finds the rate scale itself, expected no --rate-scale beside it")
+    found = find_rate_scale(slot_use, workload, cluster, policy, conditions)
+    text = f"--rate-scale {found.rate_scale:.6g} keeps {percent(found.slot_use)} of the slots busy under {policy.label}"
+    return replace(conditions, rate_scale=found.rate_scale), text
+
+
 def _replayed(
     workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions, *, keep_steps: bool
 ) -> Replay:
@@ -187,7 +218,13 @@ def _write_trace(replayed: Replay, name: str, force: bool) -> None:
 
 
 def _result(
-    trace: Trace, workload: Workload, cluster: Cluster, conditions: Conditions, window: str, replays: list[Replay]
+    trace: Trace,
+    workload: Workload,
+    cluster: Cluster,
+    conditions: Conditions,
+    window: str,
+    replays: list[Replay],
+    notes: list[str],
 ) -> Any:
     from lbal.analyzers.result import Result, input_record
     from lbal.cli.wording import load_notes, replay_headline, window_note
@@ -202,7 +239,7 @@ def _result(
         "binding": conditions.binding,
         "pool": (conditions.pool or 4 * cluster.dp_size) if backlog else None,
         "rate_scale": None if backlog else conditions.rate_scale,
-        "drift": 1,
+        "drift": str(conditions.drift),
         "window": window,
         "seed": conditions.seed,
         "step_model": cluster.step_model.as_dict(),
@@ -212,7 +249,7 @@ def _result(
     if not backlog:
         assert workload.arrival_ms is not None
         span = float(workload.arrival_ms[-1] - workload.arrival_ms[0]) / conditions.rate_scale
-    notes = [*trace.meta.warnings, *load_notes(runs, config, span), *window_note(config, runs)]
+    notes = [*trace.meta.warnings, *notes, *load_notes(runs, config, span), *window_note(config, runs)]
     return Result(
         command="replay",
         inputs=[input_record(trace)],

@@ -106,7 +106,10 @@ def _context(result: Result) -> Iterator[str]:
         parts = [slots, f"arrivals: {arrivals}", f"binding: {', '.join(bindings)}", f"seed {config['seed']}"]
         if config["kv_capacity"]:
             parts.append(f"{config['kv_capacity']:,} KV tokens per rank")
+        if config["drift"] != "1":
+            parts.append(f"drift {config['drift']}")
         yield "cluster     " + " · ".join(parts)
+        yield f"signals     {_signal_ages(result.runs)}"
     elif config.get("dp_size"):
         slots = f" x {config['max_num_seqs']} slots" if config.get("max_num_seqs") else ""
         yield f"cluster     {config['dp_size']} ranks{slots}"
@@ -116,6 +119,15 @@ def _context(result: Result) -> Iterator[str]:
         )
     if config.get("step_model"):
         yield f"step model  {config['step_model']['name']} ({coefficient_text(config['step_model'])})"
+
+
+def _signal_ages(runs: Sequence[Run]) -> str:
+    ages: dict[str, list[str]] = {}
+    for run in runs:
+        age = run.details["staleness"]
+        lag = [f"{age['steps']} steps"] * bool(age["steps"]) + [f"{age['ms']:g} ms"] * bool(age["ms"])
+        ages.setdefault(f"renewed every {' and '.join(lag)}" if lag else "live", []).append(run.label)
+    return " · ".join(f"{text} ({', '.join(labels)})" for text, labels in ages.items())
 
 
 def _metric_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]], int]:

@@ -1,0 +1,44 @@
+"""The KV router of Dynamo, without prefix hits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbal.replay.policy import WAIT, Binding, Router
+from lbal.replay.view import View
+
+WEIGHT, BLOCK = 1, 2
+
+
+@dataclass(frozen=True)
+class DynamoKv(Router):
+    """Lowest decode blocks + weight * active requests; the lowest rank of equals."""
+
+    stale: float = 0.0
+    """Age in ms at which the signals are renewed; 0, the default, since the router counts blocks itself."""
+    weight: float = 1.0
+    """What an active request counts, in blocks."""
+    block: int = 16
+    """KV tokens of a block."""
+
+    name: ClassVar[str] = "dynamo-kv"
+    bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
+    looks_at: ClassVar[str] = "KV blocks and requests"
+    source: ClassVar[str] = "Dynamo, kv-router scheduling/selector"
+
+    def __post_init__(self) -> None:
+        if self.block < 1 or self.stale < 0:
+            raise ValueError(f"block={self.block}, stale={self.stale:g}: expected at least 1 token and 0 ms")
+
+    @staticmethod
+    def choose(view: View, request: int) -> int:
+        """The eligible rank with the lowest cost; blocks are of all the rank's tokens together, queue included."""
+        best, lowest = WAIT, 0.0
+        for rank in range(view.dp_size):
+            tokens = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
+            active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
+            cost = -(-tokens // view.parameters[BLOCK]) + view.parameters[WEIGHT] * active
+            if view.eligible[rank] and (best == WAIT or cost < lowest):
+                best, lowest = rank, cost
+        return best

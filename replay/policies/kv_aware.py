@@ -1,0 +1,34 @@
+"""The KV-aware policy of vllm-router."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lbal.replay.policy import WAIT, Binding, Router
+from lbal.replay.view import View
+
+
+@dataclass(frozen=True)
+class KvAware(Router):
+    """Lowest (new + active prompt tokens) * (active requests + 1); the lowest rank of equals."""
+
+    stale: float = 0.0
+    """Age in ms at which the signals are renewed; 0, the default, since the router keeps these counts itself."""
+
+    name: ClassVar[str] = "kv-aware"
+    bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
+    looks_at: ClassVar[str] = "prompts and requests"
+    source: ClassVar[str] = "vllm-router, policies/kv_aware.rs"
+
+    @staticmethod
+    def choose(view: View, request: int) -> int:
+        """The eligible rank with the lowest product; active are those sent to the rank that have not ended."""
+        best, lowest = WAIT, 0.0
+        for rank in range(view.dp_size):
+            prompts = view.prompt_running[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
+            active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
+            score = float(view.prompt_tokens[request] + prompts) * (active + 1)
+            if view.eligible[rank] and (best == WAIT or score < lowest):
+                best, lowest = rank, score
+        return best

@@ -1,0 +1,214 @@
+"""Writes the sample traces of this folder; the same bytes every time and on every machine.
+
+    python sample_traces/generate.py [FOLDER]
+
+Randomness is a fixed seed and uniform numbers only, turned into the other distributions here: the streams that
+NumPy draws for those may change from version to version, and uniform ones do not. What each file is for, and the
+hand calculation for the smallest, stands in `README.md` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+SEED = 20260117
+LONG_PROMPT_TENANTS = (2, 11)
+Record = dict[str, Any]
+
+
+class Draws:
+    """Random numbers from one stream of uniform ones."""
+
+    def __init__(self, stream: int) -> None:
+        self._uniform = np.random.Generator(np.random.PCG64([SEED, stream]))
+
+    def uniform(self) -> float:
+        """In (0, 1)."""
+        return (1 + float(self._uniform.random()) * (2**53 - 2)) / 2**53
+
+    def exponential(self, mean: float) -> float:
+        """Exponential."""
+        return -mean * math.log(self.uniform())
+
+    def normal(self) -> float:
+        """Standard normal."""
+        return NormalDist().inv_cdf(self.uniform())
+
+    def length(self, median: float, sigma: float, tail_share: float, tail_from: float, most: int) -> int:
+        """A length in tokens: lognormal, or in `tail_share` of cases Pareto with exponent 1.3; at most `most`."""
+        if self.uniform() < tail_share:
+            value = tail_from * self.uniform() ** (-1 / 1.3)
+        else:
+            value = median * math.exp(sigma * self.normal())
+        return min(max(round(value), 1), most)
+
+
+def two_ranks_three_steps() -> Iterator[Record]:
+    """Two ranks, three steps: small enough to check every figure by hand."""
+    yield {"lbal_trace": 1, "engine": "by hand", "dp_size": 2, "max_num_seqs": 2}
+    requests = (
+        ("A", 0, 200, 1, 0, 0, 16),
+        ("B", 0, 200, 2, 0, 0, 32),
+        ("C", 6, 199, 1, 0, 16, 32),
+        ("E", 6, 600, 1, 0, 32, 49),
+        ("D", 15, 200, 1, 1, 16, 32),
+        ("F", 30, 200, 1, 1, 32, 49),
+    )
+    fields = ("request_id", "arrival_ms", "prompt_tokens", "output_tokens", "rank", "admitted_ms", "finish_ms")
+    yield from (dict(zip(fields, request, strict=True)) for request in requests)
+    steps = (
+        (0, 0, 16, [400, 0], [2, 0], [6, 0]),
+        (1, 16, 16, [400, 200], [2, 1], [6, 3]),
+        (2, 32, 17, [600, 200], [1, 1], [7, 3]),
+    )
+    fields = ("step", "start_ms", "step_ms", "kv_tokens", "num_running", "compute_ms")
+    yield from (dict(zip(fields, step, strict=True)) for step in steps)
+
+
+def requests_2000() -> Iterator[Record]:
+    """Two thousand requests in bursts, with heavy-tailed lengths."""
+    draws = Draws(stream=1)
+    yield {"lbal_trace": 1}
+    now_ms, busy = 0.0, False
+    for number in range(2000):
+        if draws.uniform() < 1 / 12:
+            busy = not busy
+        now_ms += draws.exponential(mean=25.0 if busy else 90.0)
+        yield {
+            "request_id": number,
+            "arrival_ms": round(now_ms, 3),
+            "prompt_tokens": draws.length(2_000, 1.0, tail_share=0.03, tail_from=10_000, most=40_000),
+            "output_tokens": draws.length(290, 0.7, tail_share=0.02, tail_from=800, most=1_500),
+        }
+
+
+@dataclass
+class Served:
+    """A request of the skewed trace while it is served."""
+
+    record: Record
+    generated: int = 0
+
+
+class Ranks:
+    """Eight ranks that meet at a barrier, each with its own queue: tenants are pinned to ranks.
+
+    A step takes 20 ms and the longest rank time, 40 ns per KV token and 150 us per request; rank 5 takes 1.2 times
+    as long for its work as the others. Every measured time has noise of 1%.
+    """
+
+    count, slots = 8, 16
+    shared_ms, per_token_ms, per_request_ms = 20.0, 40e-6, 0.15
+    slow_rank, slow_factor = 5, 1.2
+
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
+        self.queues: list[deque[Served]] = [deque() for _ in range(self.count)]
+        self.active: list[list[Served]] = [[] for _ in range(self.count)]
+
+    def noisy(self, time_ms: float) -> float:
+        """A measurement of a time, to the microsecond."""
+        return round(time_ms * (1 + 0.01 * self.draws.normal()), 3)
+
+    def step(self, number: int, now_ms: float) -> Record:
+        """Admit, work, and hand every active request a token."""
+        for queue, active in zip(self.queues, self.active, strict=True):
+            while queue and len(active) < self.slots:
+                served = queue.popleft()
+                served.record["admitted_ms"] = now_ms
+                active.append(served)
+        tokens = [sum(served.record["prompt_tokens"] + served.generated for served in active) for active in self.active]
+        running = [len(active) for active in self.active]
+        compute_ms = [
+            self.noisy(self.rank_time_ms(*load)) for load in zip(range(self.count), tokens, running, strict=True)
+        ]
+        step_ms = round(self.noisy(self.shared_ms) + max(compute_ms), 3)
+        end_ms = round(now_ms + step_ms, 3)
+        for rank, active in enumerate(self.active):
+            for served in active:
+                served.generated += 1
+                if served.generated == 1:
+                    served.record["first_token_ms"] = end_ms
+                if served.generated == served.record["output_tokens"]:
+                    served.record["finish_ms"] = end_ms
+            self.active[rank] = [served for served in active if "finish_ms" not in served.record]
+        return {
+            "step": number,
+            "start_ms": now_ms,
+            "step_ms": step_ms,
+            "kv_tokens": tokens,
+            "num_running": running,
+            "compute_ms": compute_ms,
+        }
+
+    def rank_time_ms(self, rank: int, tokens: int, running: int) -> float:
+        """What the rank's own work takes."""
+        factor = self.slow_factor if rank == self.slow_rank else 1.0
+        return factor * (self.per_token_ms * tokens + self.per_request_ms * running)
+
+
+def skewed_8_ranks() -> Iterator[Record]:
+    """A recorded run of eight ranks under a bad router, with one slow rank."""
+    draws = Draws(stream=2)
+    waiting = deque(_tenants_requests(draws))
+    requests = list(waiting)
+    ranks = Ranks(draws)
+    steps: list[Record] = []
+    now_ms = 0.0
+    while waiting or any(ranks.queues) or any(ranks.active):
+        while waiting and waiting[0]["arrival_ms"] <= now_ms:
+            request = waiting.popleft()
+            ranks.queues[request["rank"]].append(Served(request))
+        steps.append(ranks.step(len(steps), now_ms))
+        now_ms = round(now_ms + steps[-1]["step_ms"], 3)
+    yield {"lbal_trace": 1, "engine": "tenant affinity", "dp_size": Ranks.count, "max_num_seqs": Ranks.slots}
+    yield from requests
+    yield from steps
+
+
+def _tenants_requests(draws: Draws) -> Iterator[Record]:
+    """Requests of 24 tenants, each pinned to the rank `tenant mod 8`; two tenants send long prompts."""
+    now_ms = 0.0
+    for number in range(400):
+        tenant = int(24 * draws.uniform())
+        now_ms += 0.0 if number < 80 else draws.exponential(mean=26.0)
+        median = 30_000 if tenant in LONG_PROMPT_TENANTS else 5_000
+        yield {
+            "request_id": f"t{tenant:02}-{number:03}",
+            "arrival_ms": round(now_ms, 3),
+            "prompt_tokens": draws.length(median, 0.5, tail_share=0.0, tail_from=1, most=80_000),
+            "output_tokens": draws.length(70, 0.5, tail_share=0.0, tail_from=1, most=200),
+            "rank": tenant % Ranks.count,
+        }
+
+
+TRACES = {
+    "two_ranks_three_steps.jsonl": two_ranks_three_steps,
+    "skewed_8_ranks.jsonl": skewed_8_ranks,
+    "requests_2000.jsonl": requests_2000,
+}
+
+
+def write(folder: Path) -> None:
+    """Write every sample trace into a folder."""
+    for name, records in TRACES.items():
+        (folder / name).write_text(lines(records()), encoding="utf-8", newline="\n")
+
+
+def lines(records: Iterable[Record]) -> str:
+    """Records as JSON Lines."""
+    return "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
