@@ -88,6 +88,8 @@ class Slots(NamedTuple):
     """Steps of growth that it has when it ends."""
     reserved_tokens: IntArray
     grows_to_the_end: NDArray[np.bool_]
+    request: IntArray
+    """The request in the slot, -1 for none."""
     next_ending: IntArray
     """The slot that ends with the same step, -1 for none."""
     next_grown: IntArray
@@ -348,6 +350,7 @@ def _admit(
     requests.admitted_step[request] = step
     slot = slots.free[counters[RUNNING]]
     slots.rank[slot] = rank
+    slots.request[slot] = request
     slots.prompt_tokens[slot] = requests.prompt_tokens[request]
     slots.generates[slot] = min(output, growing)
     slots.reserved_tokens[slot] = requests.reserved_tokens[request]
@@ -444,6 +447,7 @@ def _advance(view: View, slots: Slots, state: State, settings: Settings) -> None
         counters[COMPLETED] += 1
         counters[RUNNING] -= 1
         slots.free[counters[RUNNING]] = slot
+        slots.request[slot] = NONE
         slot = slots.next_ending[slot]
     for rank in range(view.dp_size):
         state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]

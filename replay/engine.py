@@ -157,7 +157,7 @@ def replay(
     requests = _requests(workload, cluster, conditions)
     slots = _slots(workload, cluster)
     state = _state(workload, cluster)
-    view = _view(workload, cluster, policy, conditions, requests, state)
+    view = _view(workload, cluster, policy, conditions, requests, slots, state)
     settings = _settings(cluster, conditions, policy, binding)
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
     rows = _rows(cluster.dp_size)
@@ -244,6 +244,7 @@ def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> c
 def _slots(workload: Workload, cluster: Cluster) -> core.Slots:
     count = min(cluster.dp_size * cluster.max_num_seqs, len(workload))
     fields: dict[str, Any] = {name: np.zeros(count, np.int64) for name in core.Slots._fields}
+    fields["request"].fill(core.NONE)
     return core.Slots(**{**fields, "free": np.arange(count), "grows_to_the_end": np.zeros(count, np.bool_)})
 
 
@@ -284,6 +285,7 @@ def _view(
     policy: Policy,
     conditions: Conditions,
     requests: core.Requests,
+    slots: core.Slots,
     state: core.State,
 ) -> View:
     ranks, count = cluster.dp_size, len(workload)
@@ -306,6 +308,9 @@ def _view(
         prompt_tokens=requests.prompt_tokens,
         reserved_tokens=requests.reserved_tokens,
         arrived_step=requests.arrived_step,
+        active=slots.request,
+        rank=requests.rank,
+        admitted_step=requests.admitted_step,
         output_tokens=requests.output_tokens if policy.uses_true_lengths else empty,
         recorded_rank=np.array(recorded, np.int64) if recorded is not None else empty,
         draws=draws,

@@ -56,6 +56,12 @@ class View(NamedTuple):
     """(N,) KV tokens that admitting a request reserves: its load at its largest."""
     arrived_step: IntArray
     """(N,) the step before which a request joined the pool."""
+    active: IntArray
+    """(S,) the request in each slot of the cluster, -1 where it is free; the ranks' slots in no order."""
+    rank: IntArray
+    """(N,) the rank of every request that was admitted, -1 otherwise."""
+    admitted_step: IntArray
+    """(N,) the step before which an admitted request got its slot: it has generated `step - admitted_step` tokens."""
     output_tokens: IntArray
     """(N,) true output lengths; empty unless the policy declares that it uses them."""
     recorded_rank: IntArray

@@ -200,6 +200,9 @@ class ReferenceEngine:
             prompt_tokens=np.array([r.entering(self.drift) for r in self.requests]),
             reserved_tokens=np.array([r.reserved(self.drift) for r in self.requests]),
             arrived_step=np.zeros(count, np.int64),
+            active=np.full(min(count, ranks * self.cluster.max_num_seqs), -1),
+            rank=np.full(count, -1),
+            admitted_step=np.zeros(count, np.int64),
             output_tokens=np.array([r.output for r in self.requests]),
             recorded_rank=np.zeros(count, np.int64) if recorded is None else recorded,
             draws=np.random.default_rng(self.conditions.seed).random((count, 2)),
@@ -213,6 +216,10 @@ class ReferenceEngine:
         view = self.view
         view.clock[STEP], view.clock[NOW_MS] = self.step, self.now_ms
         view.eligible[:] = eligible
+        running = [request.index for rank in self.ranks for request in rank.active]
+        view.active[:] = running + [-1] * (len(view.active) - len(running))
+        view.rank[:] = [request.rank for request in self.requests]
+        view.admitted_step[:] = [max(request.admitted_step, 0) for request in self.requests]
         view.arrived_step[:] = [request.arrived_step for request in self.requests]
         for index, rank in enumerate(self.ranks):
             view.free_kv[index] = self.capacity - sum(r.reserved(self.drift) for r in rank.active)
