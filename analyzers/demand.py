@@ -34,7 +34,7 @@ def demand(requests: pl.DataFrame) -> dict[str, Any]:
 def _arrivals(arrival_ms: FloatArray, output: FloatArray) -> dict[str, float]:
     span_ms = float(arrival_ms[-1] - arrival_ms[0])
     if span_ms <= 0:
-        return {}
+        return {"duration_s": 0.0}
     gaps = np.diff(arrival_ms)
     bins = np.floor((arrival_ms - arrival_ms[0]) / BURST_WINDOW_MS).astype(np.int64)
     busiest = np.unique(bins, return_counts=True)[1].max()

@@ -9,14 +9,17 @@ from typing import Any
 def compiled(function: Callable[..., Any], signature: Any, **options: Any) -> Any:
     """The function compiled for one signature (numba types), without the interpreter's lock.
 
-    Where no directory for the cache can be written it is compiled in every process instead: slower to start,
-    otherwise the same.
+    Where no directory for the cache can be written, or what lies in it is damaged, it is compiled in every process
+    instead: slower to start, otherwise the same. Raises `numba.core.errors.NumbaError` where it cannot be compiled.
     """
     from numba import njit
+    from numba.core.errors import NumbaError
 
     try:
         return njit(signature, cache=True, nogil=True, **options)(function)
-    except RuntimeError:
+    except NumbaError:
+        raise
+    except Exception:  # noqa: BLE001  whatever a cache can go wrong with; the next line raises what is wrong otherwise
         return njit(signature, nogil=True, **options)(function)
 
 

@@ -110,6 +110,51 @@ _ALL = [
         "step time that is KV",
         "sum of a * KV tokens of the straggler / sum of step times",
     ),
+    Metric(
+        "unavoidable_idle_fraction",
+        "fraction",
+        "neither",
+        "unavoidable idle, at least",
+        "sum over steps of (G * max(sum(r) / min(G, n), largest r, ceil(n/G) * smallest r) - sum(r)) "
+        "/ (G * sum of step times), r = rank time of one active request, n of them",
+    ),
+    Metric(
+        "avoidable_idle_fraction",
+        "fraction",
+        "lower",
+        "avoidable idle, at most",
+        "barrier_idle_fraction - unavoidable_idle_fraction",
+    ),
+    Metric(
+        "recovered_idle_fraction",
+        "fraction",
+        "higher",
+        "avoidable idle recovered",
+        "(barrier idle of the reference - barrier idle) / avoidable idle of the reference",
+    ),
+    Metric(
+        "makespan_bound_s",
+        "s",
+        "neither",
+        "makespan of any policy, at least",
+        "max over i of arrival_i - arrival_0 + C * max(ceil(sum(o) / (G*B)), max(o)) "
+        "+ max((a*W + b*sum(o)) / G, largest a*w + b*o) + b_mean * sum(o) / G, over the requests from i on, "
+        "w = token-steps of one request, W = sum(w)",
+    ),
+    Metric(
+        "makespan_bound_fraction",
+        "fraction",
+        "higher",
+        "makespan bound over makespan",
+        "makespan_bound_s / (end of the last step of the whole run - first arrival)",
+    ),
+    Metric(
+        "tokens_per_second_bound",
+        "tokens/s",
+        "neither",
+        "throughput of any policy, at most",
+        "sum(o) / makespan_bound_s without arrivals, of the whole run",
+    ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 

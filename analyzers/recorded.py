@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.barrier import BarrierAccounts, account
-from lbal.analyzers.errors import InputError
+from lbal.analyzers.errors import InputError, UsageError
+from lbal.analyzers.headroom import RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.latency import request_metrics, waited_steps
 from lbal.analyzers.metrics import Basis, Measure, measure
 from lbal.analyzers.steptime import StepTimeModel, fitted_model
@@ -20,6 +21,8 @@ from lbal.analyzers.window import Window, window_bounds
 READ_FROM_LOADS = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
 NEEDS_STEP_TIMES = {"tokens_per_second", "makespan_s"}
 SLOW_RANK_FACTOR = 1.1
+CLOCKS_AGREE = 1.001
+"""Rank times may exceed the wall time of their step by as much as clocks are read apart."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,34 @@ class StepAnalysis:
     work_factor: FloatArray | None
     """(G,) measured rank time over what its load explains, relative to the median rank; None without `compute_ms`."""
     notes: tuple[str, ...]
+    headroom: Mapping[str, Measure]
+    """How much of the idle was avoidable: always modelled, as it asks what other placements would have taken."""
+    lengths_known: bool
+    """Whether the headroom knows the active requests of each step, or only how many there were."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How the load of a request grows: `per_step` tokens per step, from min(prompt, window) up to the window."""
+
+    per_step: float = 1.0
+    window: float = np.inf
 
 
 def analyze_steps(
-    trace: Trace, model: StepTimeModel | None, default: StepTimeModel, window: Window, max_num_seqs: int | None
+    trace: Trace,
+    model: StepTimeModel | None,
+    default: StepTimeModel,
+    window: Window,
+    max_num_seqs: int | None,
+    growth: Growth | None = None,
 ) -> StepAnalysis:
     """The accounts and metrics of a trace that has steps.
 
     The model is, in this order: the one given, the one that made a replayed trace, the one fitted to measured
-    rank times, the default. Steps with gaps are left out, and counted in the notes. Raises `InputError`
-    where no step is whole and `UsageError` for a window that cannot be.
+    rank times, the default. `growth` is that of a replayed trace; None is one token per step. Steps with gaps are
+    left out, and counted in the notes. Raises `InputError` where no step is whole and `UsageError` for a window
+    that cannot be.
     """
     steps, notes = _whole_steps(trace)
     recorded = trace.meta.kind == "recorded"
@@ -52,22 +73,18 @@ def analyze_steps(
         model = _model_of(trace, steps, default)
     max_num_seqs = max_num_seqs or trace.meta.max_num_seqs
     rows = _rows(trace, steps, window, max_num_seqs)
+    single = _single_loads(trace, steps, growth or Growth())
     steps = steps.part(rows)
     accounts = account(steps, model, measured=measured)
-    if accounts.over_step:
-        notes.append(
-            f"in {accounts.over_step:,} of {len(accounts):,} steps the largest rank time exceeds the step's wall time: "
-            "the step model is too slow for this trace; name another with --step-model"
+    if recorded and not measured and accounts.over_step > len(accounts) / 2:
+        raise UsageError(
+            f"--step-model: {model.name} takes longer than the measured step in {accounts.over_step:,} of "
+            f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them"
         )
     rank_times: Basis = "measured" if measured and recorded else "modelled"
     step_times: Basis = "measured" if steps.step_ms is not None and recorded else "modelled"
     factor = _work_factor(steps, model) if measured else None
-    if factor is not None:
-        notes += [
-            f"rank {rank} takes {factor[rank]:.2f}x the time that its load explains: look at its hardware, "
-            "its host or what else runs there"
-            for rank in np.flatnonzero(factor > SLOW_RANK_FACTOR)
-        ]
+    notes += _notes_on_times(accounts, factor)
     figures = barrier_metrics(accounts, model, max_num_seqs, _makespan_ms(steps, accounts))
     metrics = {
         name: measure(name, value, _basis(name, recorded, rank_times, step_times)) for name, value in figures.items()
@@ -76,7 +93,35 @@ def analyze_steps(
         name: measure(name, value, "measured" if recorded else "modelled")
         for name, value in _request_figures(trace, steps, window).items()
     }
-    return StepAnalysis(accounts, metrics, model, rank_times, step_times, factor, tuple(notes))
+    bounds = idle_bounds(accounts, None if single is None else single.part(rows), model)
+    return StepAnalysis(
+        accounts=accounts,
+        metrics=metrics,
+        model=model,
+        rank_times=rank_times,
+        step_times=step_times,
+        work_factor=factor,
+        notes=tuple(notes),
+        headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
+        lengths_known=single is not None,
+    )
+
+
+def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> list[str]:
+    """What the rank times say of the step model and of slow ranks."""
+    notes = []
+    if accounts.over_step:
+        notes.append(
+            f"in {accounts.over_step:,} of {len(accounts):,} steps the largest rank time exceeds the step's wall time: "
+            "the step model is too slow for this trace; name another with --step-model"
+        )
+    if factor is not None:
+        notes += [
+            f"rank {rank} takes {factor[rank]:.2f}x the time that its load explains: look at its hardware, "
+            "its host or what else runs there"
+            for rank in np.flatnonzero(factor > SLOW_RANK_FACTOR)
+        ]
+    return notes
 
 
 def _basis(name: str, recorded: bool, rank_times: Basis, step_times: Basis) -> Basis:
@@ -112,8 +157,20 @@ def _whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
         if gaps.any():
             notes.append(f"{gaps.sum():,} of {len(steps):,} steps have gaps in {name} and are left out")
             whole &= ~gaps
+    if steps.compute_ms is not None and steps.step_ms is not None:
+        beyond = whole & (steps.compute_ms.max(axis=1) > steps.step_ms * CLOCKS_AGREE)
+        if beyond.any():
+            notes.append(
+                f"{beyond.sum():,} of {len(steps):,} steps have a compute_ms beyond their step_ms and are left out: "
+                "their clocks disagree"
+            )
+            whole &= ~beyond
     if not whole.any():
-        raise InputError(trace.meta.source, "every step has gaps", expected="steps with loads on every rank")
+        raise InputError(
+            trace.meta.source,
+            "every step has gaps, or a compute_ms beyond its step_ms",
+            expected="steps with loads on every rank and rank times within the step",
+        )
     return (steps if whole.all() else steps.part(whole)), notes
 
 
@@ -146,14 +203,17 @@ def _makespan_ms(steps: StepArrays, accounts: BarrierAccounts) -> float:
     return float(steps.start_ms[-1] + accounts.step_ms[-1] - steps.start_ms[0])
 
 
-def _work_factor(steps: StepArrays, model: StepTimeModel) -> FloatArray:
+def _work_factor(steps: StepArrays, model: StepTimeModel) -> FloatArray | None:
     assert steps.compute_ms is not None
     modelled = model.rank_time_ms(steps.kv_tokens, steps.num_running)
     ratio = np.divide(steps.compute_ms, modelled, out=np.full_like(modelled, np.nan), where=modelled > 0)
     busy = ~np.isnan(ratio).all(axis=0)
     factor = np.full(steps.dp_size, np.nan)
+    if not busy.any():
+        return None
     factor[busy] = np.nanmedian(ratio[:, busy], axis=0)
-    return np.asarray(factor / np.nanmedian(factor))
+    typical = float(np.nanmedian(factor))
+    return factor / typical if typical > 0 else None
 
 
 def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[str, float]:
@@ -176,3 +236,32 @@ def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[st
     if trace.meta.kind == "replayed":
         figures = {name: value for name, value in figures.items() if not name.startswith("ttft")}
     return figures
+
+
+def _single_loads(trace: Trace, steps: StepArrays, growth: Growth) -> SingleLoads | None:
+    """The largest and smallest load of one active request in each step; None where the trace does not tell.
+
+    A request is taken to be active in the steps that start from its admission on and before its finish, at most one
+    per output token. Steps in which that would be more requests than were running are left open, and the smallest
+    load also where it would be fewer.
+    """
+    requests = trace.requests
+    if requests is None or not {"admitted_ms", "finish_ms"} <= set(requests.columns):
+        return None
+    requests = requests.filter(pl.col("admitted_ms").is_not_null() & pl.col("finish_ms").is_not_null())
+    if requests.is_empty() or steps.start_ms is None or not (np.diff(steps.start_ms) > 0).all():
+        return None
+    first = np.searchsorted(steps.start_ms, requests["admitted_ms"].to_numpy())
+    behind = np.searchsorted(steps.start_ms, requests["finish_ms"].to_numpy())
+    prompts, outputs = requests["prompt_tokens"].to_numpy(), requests["output_tokens"].to_numpy()
+    active = np.clip(behind - first, 0, outputs)
+    loads = RequestLoads(
+        steps=active,
+        entering_tokens=np.asarray(np.minimum(prompts, growth.window), np.int64),
+        growing_steps=np.asarray(np.minimum(active, np.maximum(growth.window - prompts, 0)), np.int64),
+        growth=growth.per_step,
+    )
+    single = single_loads(loads, first, len(steps))
+    begun, ended = (np.bincount(row, minlength=len(steps) + 1) for row in (first, first + active))
+    missing = steps.num_running.sum(axis=1) - np.cumsum(begun - ended)[: len(steps)]
+    return SingleLoads(np.where(missing >= 0, single.largest, np.nan), np.where(missing == 0, single.smallest, np.nan))

@@ -27,6 +27,8 @@ class Run:
     ranks: Sequence[Mapping[str, Any]] = ()
     attribution: Mapping[str, Any] = field(default_factory=dict)
     worst_steps: Sequence[Mapping[str, Any]] = ()
+    headroom: Mapping[str, Measure] = field(default_factory=dict)
+    """How much of the idle was avoidable, and what no policy can beat."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -39,6 +41,7 @@ class Run:
             "ranks": [dict(rank) for rank in self.ranks],
             "attribution": dict(self.attribution),
             "worst_steps": [dict(step) for step in self.worst_steps],
+            "headroom": {name: value.as_dict() for name, value in self.headroom.items()},
         }
 
 
@@ -54,6 +57,10 @@ class Result:
     notes: Sequence[str] = ()
     workload: Mapping[str, Any] = field(default_factory=dict)
     """Of a trace that has requests but no steps."""
+    items: Sequence[Mapping[str, Any]] = ()
+    """What `lbal list` lists."""
+    headroom: Mapping[str, Any] = field(default_factory=dict)
+    """The runs that headroom compares, `reference` and `best`, and what it found, in words."""
 
     def as_dict(self) -> dict[str, Any]:
         """The published schema."""
@@ -67,8 +74,12 @@ class Result:
             "config": dict(self.config),
             "runs": [run.as_dict() for run in self.runs],
         }
+        if self.headroom:
+            record["headroom"] = dict(self.headroom)
         if self.workload:
             record["workload"] = dict(self.workload)
+        if self.items:
+            record["items"] = [dict(item) for item in self.items]
         return record
 
 

@@ -146,6 +146,8 @@ class Source:
 
     def _open(self) -> BinaryIO | io.FileIO:
         if self.path is None:
+            if self._stdin is None and sys.stdin is None:
+                raise InputError(self.name, "is closed", expected="a trace on standard input")
             return self._stdin if self._stdin is not None else sys.stdin.buffer
         try:
             self._file = io.FileIO(self.path)

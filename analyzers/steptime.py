@@ -75,17 +75,15 @@ def fitted_model(steps: StepArrays, fallback: StepTimeModel) -> StepTimeModel:
     rank ever has work.
     """
     assert steps.compute_ms is not None
-    tokens, running = steps.kv_tokens, steps.num_running
-    measured_s = steps.compute_ms / 1e3
+    sums = _RankSums.of(steps.kv_tokens, steps.num_running, steps.compute_ms)
     factor = np.ones(steps.dp_size)
     per_token = per_request = 0.0
     for _ in range(4):
-        per_token, per_request = _two_slopes(tokens, running, measured_s / factor)
-        modelled = per_token * tokens + per_request * running
-        total = modelled.sum(axis=0)
+        per_token, per_request = sums.slopes(factor)
+        total = per_token * sums.tokens + per_request * sums.running
         if not total.any():
             return fallback
-        factor = np.divide(measured_s.sum(axis=0), total, out=np.ones_like(total), where=total > 0)
+        factor = np.divide(sums.time, total, out=np.ones_like(total), where=total > 0)
         factor[factor <= 0] = 1.0
         factor /= np.median(factor)
     shared = fallback.shared_s
@@ -94,23 +92,45 @@ def fitted_model(steps: StepArrays, fallback: StepTimeModel) -> StepTimeModel:
     return StepTimeModel(
         name="fitted",
         shared_s=shared,
-        per_token_s=per_token,
-        per_request_s=per_request,
+        per_token_s=per_token / 1e3,
+        per_request_s=per_request / 1e3,
         source="fitted to the rank times of the trace",
         confidence="measured",
     )
 
 
-def _two_slopes(tokens: FloatArray, running: FloatArray, time_s: FloatArray) -> tuple[float, float]:
-    """Non-negative least squares of time on two loads, in closed form."""
-    tt, tn, nn = (tokens * tokens).sum(), (tokens * running).sum(), (running * running).sum()
-    ty, ny = (tokens * time_s).sum(), (running * time_s).sum()
-    determinant = tt * nn - tn * tn
-    if determinant > 1e-12 * tt * nn:
-        both = float((ty * nn - ny * tn) / determinant), float((ny * tt - ty * tn) / determinant)
-        if min(both) >= 0:
-            return both
-    token_only = (max(float(ty / tt), 0.0) if tt else 0.0, 0.0)
-    request_only = (0.0, max(float(ny / nn), 0.0) if nn else 0.0)
-    errors = [((a * tokens + b * running - time_s) ** 2).sum() for a, b in (token_only, request_only)]
-    return token_only if errors[0] <= errors[1] else request_only
+@dataclass(frozen=True)
+class _RankSums:
+    """Sums over the steps, shape (G,): all that a fit needs, so that its rounds need not go through the steps."""
+
+    tokens: FloatArray
+    running: FloatArray
+    time: FloatArray
+    tt: FloatArray
+    tn: FloatArray
+    nn: FloatArray
+    ty: FloatArray
+    ny: FloatArray
+
+    @classmethod
+    def of(cls, tokens: FloatArray, running: FloatArray, time_ms: FloatArray) -> _RankSums:
+        """From loads and rank times of shape (S, G)."""
+        t, n, y = tokens, running, time_ms
+        products = [np.einsum("sg,sg->g", left, right) for left, right in ((t, t), (t, n), (n, n), (t, y), (n, y))]
+        return cls(t.sum(axis=0), n.sum(axis=0), y.sum(axis=0), *products)
+
+    def slopes(self, factor: FloatArray) -> tuple[float, float]:
+        """Non-negative least squares, in closed form, of the times divided by each rank's factor; ms per load."""
+        tt, tn, nn = self.tt.sum(), self.tn.sum(), self.nn.sum()
+        ty, ny = (self.ty / factor).sum(), (self.ny / factor).sum()
+        determinant = tt * nn - tn * tn
+        if determinant > 1e-12 * tt * nn:
+            both = float((ty * nn - ny * tn) / determinant), float((ny * tt - ty * tn) / determinant)
+            if min(both) >= 0:
+                return both
+        token_only = max(float(ty / tt), 0.0) if tt else 0.0
+        request_only = max(float(ny / nn), 0.0) if nn else 0.0
+        # Squared errors less the sum of y*y, which is common to both.
+        if token_only * (token_only * tt - 2 * ty) <= request_only * (request_only * nn - 2 * ny):
+            return token_only, 0.0
+        return 0.0, request_only

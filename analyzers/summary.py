@@ -31,7 +31,7 @@ def barrier_metrics(
         "tokens_per_second": accounts.running.sum() / time_ms * 1e3,
         "makespan_s": makespan_ms / 1e3,
         "steps": float(len(accounts)),
-        "perfect_balance_speedup": time_ms / balanced_ms,
+        "perfect_balance_speedup": time_ms / balanced_ms if balanced_ms > 0 else np.inf,
         "perfect_balance_throughput_fraction": balanced_ms / time_ms,
         "kv_time_fraction": model.per_token_s * 1e3 * accounts.straggler_kv_tokens.sum() / time_ms,
     }

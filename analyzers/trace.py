@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 LineOf = Callable[[int], int | None]
 
+TIMES_IN_ORDER = ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms")
+MAX_MS = 1e15
+"""Times beyond it (thirty thousand years) are no times."""
 MAX_TOKENS = 1 << 40
 """More tokens than this in one request are taken for damage."""
 
@@ -150,8 +153,9 @@ class Trace:
 
         Columns that a trace does not know are left out; a table without rows counts as absent.
 
-        `strict` refuses requests that are not in order of arrival (they are sorted, and counted in the
-        warnings, otherwise). The `line_of_…` functions tell the input line of a row, for messages.
+        `strict` refuses requests that are not in order of arrival and steps that start before the one before them
+        (the former are sorted, and both counted in the warnings, otherwise). The `line_of_…` functions tell the input
+        line of a row, for messages.
 
         Raises `InputError` for a value or a table that cannot be.
         """
@@ -161,7 +165,7 @@ class Trace:
             raise InputError(meta.source, "no requests and no steps", expected="at least one of either")
         if steps is not None:
             steps, dp_size = _checked_steps(steps, meta, line_of_step)
-            meta = replace(meta, dp_size=dp_size)
+            meta = _with_clock_checked(steps, replace(meta, dp_size=dp_size), strict)
         if requests is not None:
             requests = _checked_requests(requests, meta, line_of_request)
             requests, meta = _in_order_of_arrival(requests, meta, strict, line_of_request)
@@ -243,6 +247,11 @@ def _checked_requests(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> 
     for name in ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms"):
         if name in frame.columns:
             place.refuse(~pl.col(name).is_finite(), name, "is not a finite number", "milliseconds")
+            place.refuse(pl.col(name).abs() > MAX_MS, name, "is too large", f"at most {MAX_MS:g} ms")
+    known = [name for name in TIMES_IN_ORDER if name in frame.columns]
+    for earlier, later in pairwise(known):
+        too_early = pl.col(later) < pl.col(earlier)
+        place.refuse(too_early, later, f"is before the {earlier} of the request", f"at least its {earlier}")
     if "rank" in frame.columns:
         top = np.iinfo(np.int64).max if meta.dp_size is None else meta.dp_size
         expected = "a rank from 0" if meta.dp_size is None else f"a rank in 0..{meta.dp_size - 1}"
@@ -265,9 +274,23 @@ def _in_order_of_arrival(
         return frame, meta
     if strict:
         expected = "times in order (or no --strict, to sort them)"
-        _Place(meta.source, frame, line_of).refuse(backwards, "arrival_ms", "runs backwards", expected)
+        place = _Place(meta.source, frame, line_of)
+        place.refuse(backwards, "arrival_ms", "runs backwards from the request before it", expected, show=False)
     warning = f"{count} arrival time{'s run' if count > 1 else ' runs'} backwards; requests were sorted by arrival"
     return frame.sort("arrival_ms", maintain_order=True), meta.warned(warning)
+
+
+def _with_clock_checked(steps: pl.DataFrame, meta: TraceMeta, strict: bool) -> TraceMeta:
+    if "start_ms" not in steps.columns:
+        return meta
+    count = int(steps.select((pl.col("start_ms").diff() < 0).sum()).item() or 0)
+    if not count:
+        return meta
+    problem = f"{count} of the steps start before the step before them"
+    if strict:
+        raise InputError(meta.source, problem, field="start_ms", expected="steps in the order of their starts")
+    warning = f"{problem}: times of the run are not to be trusted"
+    return meta if warning in meta.warnings else meta.warned(warning)
 
 
 def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tuple[pl.DataFrame, int]:
@@ -279,6 +302,9 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
     for name in ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms"):
         if name in frame.columns:
             place.refuse(pl.col(name) < 0, name, "is negative", "a number of at least 0, or null for a gap")
+    if meta.max_num_seqs is not None:
+        expected = f"at most its max_num_seqs, {meta.max_num_seqs}"
+        place.refuse(pl.col("num_running") > meta.max_num_seqs, "num_running", "is more than fits", expected)
     if "step_ms" in frame.columns:
         place.refuse(pl.col("step_ms") <= 0, "step_ms", "is not positive", "the wall time of the step in ms")
     for name in ("kv_tokens", "compute_ms", "step_ms", "start_ms"):
@@ -344,14 +370,14 @@ class _Place:
     frame: pl.DataFrame
     line_of: LineOf
 
-    def refuse(self, broken: pl.Expr, name: str, problem: str, expected: str) -> None:
-        """Raise `InputError` at the first row where `broken` is true."""
+    def refuse(self, broken: pl.Expr, name: str, problem: str, expected: str, *, show: bool = True) -> None:
+        """Raise `InputError` at the first row where `broken` is true; `show` its value where the input says it so."""
         hit = self.frame.select(broken.fill_null(False)).to_series()
         row = hit.arg_max() if hit.any() else None
         if row is None:
             return
         value = self.frame[name][row]
-        text = problem if value is None else f"{shown(value)} {problem}"
+        text = problem if value is None or not show else f"{shown(value)} {problem}"
         line = self.line_of(row)
         where = "" if line is not None else f" (row {row + 1})"
         raise InputError(self.source, text + where, line=line, field=name, expected=expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from lbal.analyzers.errors import OutputError, UsageError
 from lbal.analyzers.result import Result
 from lbal.cli.files import check_target, suffix_of, write_file
 from lbal.cli.reports import REPORTS
@@ -20,23 +21,26 @@ def report_suffixes() -> dict[str, str]:
     return {suffix: report.content for report in REPORTS.classes() for suffix in report.suffixes}
 
 
-def check_reports(outputs: Sequence[str], *, force: bool, also: dict[str, str] | None = None) -> None:
+def check_reports(outputs: Sequence[str], *, force: bool, input_name: str, also: dict[str, str] | None = None) -> None:
     """Refuse outputs that no report can write or that cannot be written, before any work is done."""
     known = {**report_suffixes(), **(also or {})}
+    paths = []
     for name in outputs:
         suffix_of(name, known)
-        check_target(name, force=force)
+        paths.append(check_target(name, force=force, input_name=input_name))
+        if paths.count(paths[-1]) > 1:
+            raise UsageError(f"-o {name}: stands twice, expected different files")
 
 
 def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: bool) -> None:
     """Notes to stderr, reports to files, and the result to stdout."""
-    for note in result.notes:
-        say(f"note: {note}")
     for name in outputs:
         suffix = suffix_of(name, report_suffixes())
         report = next(cls for cls in REPORTS.classes() if suffix in cls.suffixes)
         text = report().render(result)
         write_file(check_target(name, force=force), lambda path, text=text: _write_text(path, text))  # type: ignore[misc]
+    for note in result.notes:
+        say(f"note: {note}")
     if as_json:
         from lbal.cli.reports.json import JsonReport
 
@@ -48,9 +52,20 @@ def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: boo
 
 
 def emit(text: str) -> None:
-    """Text to stdout; characters that its encoding lacks are replaced rather than fatal."""
+    """Text to stdout; characters that its encoding lacks are replaced rather than fatal.
+
+    Raises `OutputError` where stdout is closed or full; `BrokenPipeError` where its reader has gone.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output: is closed, expected one that can be written")
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding))
+    try:
+        sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written: {error.strerror or error}") from error
 
 
 def _write_text(path: object, text: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib.metadata import version
@@ -53,8 +54,7 @@ def _options(
 def main() -> None:
     """Run the command line and exit with its code."""
     code = run(sys.argv[1:])
-    _flush_or_forget()
-    sys.exit(code)
+    sys.exit(_flushed(code))
 
 
 def run(arguments: list[str]) -> int:
@@ -67,14 +67,19 @@ def run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except BrokenPipeError:
         return FINE
+    except OSError as error:
+        return _refuse(f"{error.filename or 'standard output'}: cannot be written: {error.strerror or error}")
+    except MemoryError as error:
+        return _refuse(f"there is not enough memory for this ({error}), expected a smaller trace or cluster")
     except (KeyboardInterrupt, typer.Abort):
-        print("lbal: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _say("lbal: interrupted", INTERRUPTED)
     except SystemExit as error:
         # Typer exits by itself, with 1, when whoever reads its output has gone; that is no failed gate.
         return FINE if error.code == GATE_FAILED else int(error.code or FINE)
     except Exception as error:  # noqa: BLE001  the last resort: an uncaught one would exit 1, like a failed gate
         message = getattr(error, "format_message", None)
+        if type(error).__name__ == "NoArgsIsHelpError" and message is not None:
+            return _say(message(), BAD_INPUT)
         if message is not None:
             return _refuse(_usage_message(error, message(), arguments))
         return _internal(error)
@@ -82,8 +87,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _refuse(message: str) -> int:
-    print("lbal: " + " ".join(message.split("\n")), file=sys.stderr)
-    return BAD_INPUT
+    return _say("lbal: " + " ".join(message.split("\n")), BAD_INPUT)
+
+
+def _say(text: str, code: int) -> int:
+    """Text to stderr, wherever it is; the exit code is told all the same."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+    return code
 
 
 def _usage_message(error: Exception, text: str, arguments: list[str]) -> str:
@@ -102,13 +113,19 @@ def _internal(error: Exception) -> int:
 
         traceback.print_exception(error)
     name = type(error).__name__
-    print(f"lbal: internal error: {name}: {error} (LBAL_DEBUG=1 shows where)".replace("\n", " "), file=sys.stderr)
-    return INTERNAL_ERROR
+    text = f"lbal: internal error: {name}: {error} (LBAL_DEBUG=1 shows where)".replace("\n", " ")
+    return _say(text, INTERNAL_ERROR)
 
 
-def _flush_or_forget() -> None:
-    """Flush stdout; where its reader has gone, send the rest nowhere, so that Python has nothing to complain of."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flushed(code: int) -> int:
+    """Flush the streams, and send nowhere what cannot be written, so that Python has nothing to complain of at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                code = code or _refuse(f"standard output: cannot be written: {error.strerror or error}")
+    return code

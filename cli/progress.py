@@ -10,31 +10,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lbal.replay.engine import Progress
 
+BAR_WIDTH = 12
+
 
 @contextmanager
-def replay_progress(label: str) -> Iterator[Callable[[Progress], None]]:
-    """A function to report a replay's progress to; it draws on stderr where that is a terminal, nothing otherwise."""
-    if not sys.stderr.isatty():
+def replay_progress(label: str, requests: int) -> Iterator[Callable[[Progress], None]]:
+    """A function to report a replay's progress to; it draws on stderr where that is a terminal, nothing otherwise.
+
+    Until the first report it says that loops are compiled, which takes some seconds the first time.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _progress: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("requests · {task.fields[steps]:,} steps · {task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=BAR_WIDTH),
+        TextColumn("{task.fields[state]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"replay {label}", total=None, steps=0, rate="starting")
+        task = bar.add_task(label, total=requests, state="compiling (slow the first time only)")
 
         def report(progress: Progress) -> None:
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0.0
-            rate = f"{speed:,.0f} requests/s"
-            bar.update(task, total=progress.requests, completed=progress.completed, steps=progress.steps, rate=rate)
+            speed = bar.tasks[0].speed or 0.0
+            state = f"{progress.completed:,}/{requests:,} requests, {progress.steps:,} steps, {speed:,.0f}/s"
+            bar.update(task, completed=progress.completed, state=state)
 
         yield report

@@ -5,34 +5,115 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lbal.analyzers.headroom import recovered_fraction
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result import Run
-from lbal.cli.numbers import count, percent
+from lbal.cli.numbers import count, percent, shown_value
 from lbal.cli.reports.table import CAUSES_IN_WORDS
 
 EMPTY_SLOT_USE = 0.25
-TARGET_SLOT_USE = 0.8
 NOTABLE_STRAGGLER = 1.5
 """A rank that is the straggler this many times its equal share of steps is worth naming."""
+SMALLEST_SHARE = 5e-5
+"""Shares below it are shown as zero, and are told as none."""
 CROWDED_WAIT_SHARE = 0.2
 """A queue that still holds requests this share of the run after the last arrival marks an overload."""
 
 
-def replay_headline(runs: Sequence[Run]) -> str:
-    """Who wastes least, who most, in one sentence."""
+def replay_headline(runs: Sequence[Run], reference: Run) -> str:
+    """Who idles least, against the reference, in one sentence."""
     idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
-    best, worst = min(idle, key=idle.__getitem__), max(idle, key=idle.__getitem__)
+    best = min(runs, key=lambda run: idle[run.label])
     if len(runs) == 1:
-        return f"{best} loses {percent(idle[best])} of rank-time to barrier idle (modelled)."
-    rates = {run.label: run.metrics["tokens_per_second"].value for run in runs}
-    if idle[worst] == idle[best]:
-        return f"All {len(runs)} policies lose {percent(idle[best])} of rank-time to barrier idle (modelled)."
-    gain = rates[best] / rates[worst] - 1
+        return f"{best.label} loses {percent(idle[best.label])} of rank-time to barrier idle (modelled)."
+    text = f"{best.label} loses least of {len(runs)} policies: {percent(idle[best.label])} of rank-time is barrier idle"
+    if best is reference or idle[best.label] == idle[reference.label]:
+        second = min((run for run in runs if run is not best), key=lambda run: idle[run.label])
+        return f"{text}, next is {second.label} with {percent(idle[second.label])} (modelled)."
+    rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
     return (
-        f"{best} loses least of {len(runs)} policies: "
-        f"{percent(idle[best])} of rank-time is barrier idle, {worst} {percent(idle[worst])}; "
-        f"throughput {gain:+.1%} against it (modelled)."
+        f"{text} against {percent(idle[reference.label])} under {reference.label}, "
+        f"with {rates[0] / rates[1] - 1:+.1%} throughput (modelled)."
     )
+
+
+def replay_headroom(runs: Sequence[Run], reference: Run) -> list[str]:
+    """How much of the reference's idle was avoidable and who recovers most of it; what no policy can beat."""
+    idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
+    label, unavoidable = reference.label, reference.headroom["unavoidable_idle_fraction"].value
+    others = {name: value for name, value in idle.items() if name != label}
+    return [headroom_sentence(label, idle[label], unavoidable, others), _makespan_sentence(runs)]
+
+
+def headroom_sentence(reference: str, idle: float, unavoidable: float, others: Mapping[str, float]) -> str:
+    """Of the idle of a reference, what was unavoidable and what the best of the others recovers.
+
+    `others` are idle fractions by label: replayed policies, or any other placement of the same requests.
+    """
+    if idle <= SMALLEST_SHARE:
+        return f"No rank-time is idle under {reference}: there is nothing to recover (modelled)."
+    text = f"Of {percent(idle)} idle under {reference}, "
+    if idle - unavoidable <= SMALLEST_SHARE:
+        text += "all was unavoidable for the same admissions"
+    elif unavoidable <= SMALLEST_SHARE:
+        text += "none is provably unavoidable"
+    else:
+        text += f"at least {percent(unavoidable)} was unavoidable"
+    return "; ".join([text, *_recovery_clause(idle, unavoidable, others)]) + " (modelled)."
+
+
+def _recovery_clause(idle: float, unavoidable: float, others: Mapping[str, float]) -> list[str]:
+    avoidable = idle - unavoidable
+    if not others:
+        return [f"other placement could recover at most {percent(avoidable)}"] if avoidable > SMALLEST_SHARE else []
+    best = min(others, key=others.__getitem__)
+    if idle - others[best] <= SMALLEST_SHARE:
+        return [f"{best} idles no less" if len(others) == 1 else "no other policy here idles less"]
+    share = recovered_fraction(idle, unavoidable, others[best])
+    if avoidable <= SMALLEST_SHARE or share is None:
+        return [f"{best}, which admits otherwise, idles {percent(others[best])}"]
+    rest = "the rest" if unavoidable > SMALLEST_SHARE else "it"
+    if share > 1 + SMALLEST_SHARE:
+        return [f"{best}, which admits otherwise, recovers all of {rest} and more"]
+    return [f"{best} recovers {percent(share)} of {rest}"]
+
+
+def _makespan_sentence(runs: Sequence[Run]) -> str:
+    fastest = max(runs, key=lambda run: run.headroom["makespan_bound_fraction"].value)
+    bound_s, share = (fastest.headroom[f"makespan_bound_{name}"].value for name in ("s", "fraction"))
+    text = f"No policy can serve these requests in less than {_seconds(bound_s)} s"
+    if share >= 1 - SMALLEST_SHARE:
+        return f"{text}, which is what {fastest.label} takes (modelled)."
+    name = fastest.label + (", the fastest here," if len(runs) > 1 else "")
+    return f"{text}; {name} takes {_seconds(bound_s / share)} s, {percent(1 / share - 1)} more (modelled)."
+
+
+def _seconds(value: float) -> str:
+    return shown_value(value, "s") if value >= 10 else f"{value:.3g}"
+
+
+def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
+    """How much of the idle other placement could have avoided, and what perfect balance would give."""
+    idle = run.metrics["barrier_idle_fraction"]
+    if idle.value <= SMALLEST_SHARE:
+        return [f"No rank-time is idle: there is nothing to recover ({idle.basis})."]
+    unavoidable, avoidable = (run.headroom[f"{name}_idle_fraction"].value for name in ("unavoidable", "avoidable"))
+    speedup = run.metrics["perfect_balance_speedup"]
+    if avoidable <= SMALLEST_SHARE:
+        bound = "all was unavoidable for the same admissions"
+    elif unavoidable <= SMALLEST_SHARE:
+        bound = "none is provably unavoidable"
+    else:
+        bound = (
+            f"at least {percent(unavoidable)} was unavoidable and at most {percent(avoidable)} avoidable by placement"
+        )
+    found = [
+        f"Of {percent(idle.value)} idle ({idle.basis}), {bound} (modelled).",
+        f"With perfect balance the same steps would be {speedup.value:.3f} times as fast ({speedup.basis}).",
+    ]
+    if not lengths_known:
+        found.append("The trace does not tell which requests were active when; with that, more may prove unavoidable.")
+    return found
 
 
 def analysis_headline(run: Run) -> str:
@@ -70,17 +151,21 @@ def demand_headline(figures: Mapping[str, Any]) -> str:
         f"{figures['prompt_tokens_mean']:,.0f} prompt and {figures['output_tokens_mean']:,.0f} output tokens on average"
     )
     if "arrivals_per_second" not in figures:
-        return f"{count(figures['requests'], 'request')} without arrival times, {tokens}; it has no steps to analyse."
+        arrivals = "all at once" if "duration_s" in figures else "without arrival times"
+        return f"{count(figures['requests'], 'request')} {arrivals}, {tokens}; it has no steps to analyse."
     return (
         f"{count(figures['requests'], 'request')} at {figures['arrivals_per_second']:.3g} per second, {tokens}; "
         "it has no steps to analyse."
     )
 
 
-def load_notes(runs: Sequence[Run], config: Mapping[str, Any], arrivals_ms: float | None) -> list[str]:
+def load_notes(
+    runs: Sequence[Run], config: Mapping[str, Any], arrivals_ms: float | None, suggested_scale: float
+) -> list[str]:
     """Whether the ranks are mostly empty or hopelessly overloaded, and the switch for it.
 
-    `arrivals_ms` is the time from the first arrival to the last; None for a backlog.
+    `arrivals_ms` is the time from the first arrival to the last, None for a backlog; `suggested_scale` the rate scale
+    that is estimated to keep most slots busy.
     """
     first = runs[0]
     use = first.metrics["slot_use"].value
@@ -91,19 +176,18 @@ def load_notes(runs: Sequence[Run], config: Mapping[str, Any], arrivals_ms: floa
                 "soon served and the rest is drain; --window admissions leaves the drain out"
             ]
         return []
-    scale = config["rate_scale"]
     if use < EMPTY_SLOT_USE:
-        better = scale * TARGET_SLOT_USE / use
         return [
             f"the ranks are mostly empty: {percent(use)} of the slots are taken on average ({first.label}), so balance "
-            f"hardly matters; try --rate-scale {better:.2g} for a loaded system, or --arrivals backlog"
+            f"hardly matters; try --rate-scale {suggested_scale:.3g} for a loaded system, --slot-use 0.8 to find the "
+            "scale exactly, or --arrivals backlog"
         ]
     overrun = first.metrics["makespan_s"].value * 1e3 / arrivals_ms - 1 if arrivals_ms > 0 else float("inf")
-    if overrun > CROWDED_WAIT_SHARE and use > 1 - EMPTY_SLOT_USE:
+    if overrun > CROWDED_WAIT_SHARE and use > 1 - EMPTY_SLOT_USE and suggested_scale < config["rate_scale"]:
         return [
             f"the ranks are overloaded: requests queue up, and the last is served {percent(overrun)} of the trace's "
             f"duration after it ends ({first.label}), so waits measure the length of the trace; try "
-            f"--rate-scale {scale / (1 + overrun):.2g}, more --dp-size or --max-num-seqs, or --arrivals backlog to "
+            f"--rate-scale {suggested_scale:.3g}, more --dp-size or --max-num-seqs, or --arrivals backlog to "
             "study saturation"
         ]
     return []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, typeof, types
+from numba.core.errors import NumbaError
 
+from lbal.analyzers.errors import PolicyError
 from lbal.analyzers.jit import compiled, without_references
-from lbal.replay import core
+from lbal.replay import core, jitable
 from lbal.replay.policy import Policy, Router, Selector
 from lbal.replay.view import View, read_only
 
@@ -26,23 +30,28 @@ _ARRAYS: dict[str, Any] = {
 _MATRICES = {(View, "draws"), (core.Rows, "kv_tokens"), (core.Rows, "num_running"), (core.Rows, "num_waiting")}
 
 
-def _type_of(record: Any) -> Any:
-    """The numba type of a named tuple of arrays, from its annotations."""
+def _example_of(record: Any) -> Any:
+    """A named tuple of the smallest arrays that its annotations allow, to take its numba type from."""
     values = [
         np.zeros((1, 1)) if (record, name) in _MATRICES else _ARRAYS[kind.__forward_arg__]
         for name, kind in record.__annotations__.items()
     ]
-    return typeof(record(*values))  # type: ignore[no-untyped-call]
+    return record(*values)
 
 
 @cache
 def _signatures() -> tuple[Any, Any, Any]:
-    """Signatures of `choose`, of `place` and of the loop, which takes the other two by pointer."""
-    view, integers = _type_of(View), types.Array(types.int64, 1, "C")
-    choose = types.int64(view, types.int64)
-    place = types.int64(view, integers, types.int64, integers, integers)
-    records = [_type_of(record) for record in (core.Requests, core.Slots, core.State, core.Rows, core.Settings)]
-    return choose, place, types.int64(types.FunctionType(choose), types.FunctionType(place), view, *records)
+    """Signatures of `choose`, of `place` and of the loop, which takes the other two by pointer.
+
+    Rules get the view, and the pool, as arrays that they cannot write: a rule that tries does not compile.
+    """
+    shown = typeof(read_only(_example_of(View)))  # type: ignore[no-untyped-call]
+    integers, pool = types.Array(types.int64, 1, "C"), types.Array(types.int64, 1, "C", readonly=True)
+    choose = types.int64(shown, types.int64)
+    place = types.int64(shown, pool, types.int64, integers, integers)
+    records = (View, core.Requests, core.Slots, core.State, core.Rows, core.Settings)
+    known = [typeof(_example_of(record)) for record in records]  # type: ignore[no-untyped-call]
+    return choose, place, types.int64(types.FunctionType(choose), types.FunctionType(place), shown, *known)
 
 
 @cache
@@ -51,13 +60,30 @@ def compiled_loop() -> Any:
     return without_references(core.run, _signatures()[2])
 
 
+def _prepare(rule: Callable[..., int]) -> None:
+    """Make helpers known to numba, and drop a compiled rule from the cache if a helper changed after it was made.
+
+    numba itself looks at the rule's own file alone.
+    """
+    jitable.register()
+    with contextlib.suppress(RuntimeError):  # no place for a cache
+        folder = Path(str(njit(cache=True)(rule).stats.cache_path))
+        name = f"{Path(rule.__code__.co_filename).stem}.{rule.__qualname__}".replace("<", "").replace(">", "")
+        changed = max((file.stat().st_mtime for file in jitable.sources()), default=0.0)
+        for index in folder.glob(f"{name}-*.nbi"):
+            if index.stat().st_mtime <= changed:
+                index.unlink(missing_ok=True)
+
+
 @cache
 def _compiled_choose(rule: Callable[..., int]) -> Any:
+    _prepare(rule)
     return compiled(rule, _signatures()[0])
 
 
 @cache
 def _compiled_place(rule: Callable[..., int]) -> Any:
+    _prepare(rule)
     return compiled(rule, _signatures()[1])
 
 
@@ -80,16 +106,28 @@ class Rules:
         self.error: BaseException | None = None
         self.choose = _compiled_choose(_no_choose)
         self.place = _compiled_place(_no_place)
+        self.shown = read_only(view)
         self._callback: Any = None
         if policy.compiled:
+            self._compile(policy)
+        elif isinstance(policy, Router):
+            self.choose = self._called_back_choose(policy)
+        elif isinstance(policy, Selector):
+            self.place = self._called_back_place(policy, pool, requests, ranks)
+
+    def _compile(self, policy: Policy) -> None:
+        try:
             if isinstance(policy, Router):
                 self.choose = _compiled_choose(type(policy).choose)
             elif isinstance(policy, Selector):
                 self.place = _compiled_place(type(policy).place)
-        elif isinstance(policy, Router):
-            self.choose = self._called_back_choose(policy, read_only(view))
-        elif isinstance(policy, Selector):
-            self.place = self._called_back_place(policy, read_only(view), pool, requests, ranks)
+        except NumbaError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = next((line for line in lines if not line.startswith("Failed in")), "no reason given")
+            raise PolicyError(
+                f"policy {policy.name}: its rule cannot be compiled: {reason}, "
+                "expected a rule that numba can compile (or compiled = False, to run it as plain Python)"
+            ) from error
 
     def _guarded(self, rule: Callable[[int], int]) -> Any:
         def guarded(argument: int) -> int:
@@ -102,12 +140,12 @@ class Rules:
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(guarded)
         return self._callback
 
-    def _called_back_choose(self, policy: Router, view: View) -> Any:
-        callback = self._guarded(lambda request: policy.choose(view, request))
+    def _called_back_choose(self, policy: Router) -> Any:
+        callback = self._guarded(lambda request: policy.choose(self.shown, request))
         return njit(_signatures()[0])(lambda _view, request: callback(request))
 
-    def _called_back_place(self, policy: Selector, view: View, pool: Any, requests: Any, ranks: Any) -> Any:
+    def _called_back_place(self, policy: Selector, pool: Any, requests: Any, ranks: Any) -> Any:
         waiting = pool.view()
         waiting.flags.writeable = False
-        callback = self._guarded(lambda size: policy.place(view, waiting[:size], size, requests, ranks))
+        callback = self._guarded(lambda size: policy.place(self.shown, waiting[:size], size, requests, ranks))
         return njit(_signatures()[1])(lambda _view, _pool, size, _requests, _ranks: callback(size))

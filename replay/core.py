@@ -141,6 +141,7 @@ Place = Callable[[View, IntArray, int, IntArray, IntArray], int]
 def run(
     choose: Choose,
     place: Place,
+    shown: View,
     view: View,
     requests: Requests,
     slots: Slots,
@@ -148,21 +149,24 @@ def run(
     rows: Rows,
     settings: Settings,
 ) -> int:
-    """Go on with a replay until the rows are full (`ROWS_FULL`), it is `DONE`, or a rule is broken."""
+    """Go on with a replay until the rows are full (`ROWS_FULL`), it is `DONE`, or a rule is broken.
+
+    `shown` is what the rules get: the same arrays as in `view`, of a type that cannot be written.
+    """
     counters, clock = state.counters, view.clock
     count = len(requests.prompt_tokens)
     while counters[COMPLETED] < count:
         if counters[ROWS] == len(rows.step_ms):
             return ROWS_FULL
-        status = _join(choose, view, requests, state, settings, clock[NOW_MS], True)
+        status = _join(choose, shown, view, requests, state, settings, clock[NOW_MS], True)
         if status != DONE:
             return status
         if settings.immediate:
             _admit_from_queues(view, requests, slots, state, settings)
         elif settings.selects:
-            status = _admit_selected(place, view, requests, slots, state, settings)
+            status = _admit_selected(place, shown, view, requests, slots, state, settings)
         else:
-            status = _admit_in_order(choose, view, requests, slots, state, settings)
+            status = _admit_in_order(choose, shown, view, requests, slots, state, settings)
         if status != DONE:
             return status
         if counters[RUNNING] == 0:
@@ -175,7 +179,7 @@ def run(
         _refresh_signals(view, state, settings)
         end_ms = _record_step(view, state, rows, settings)
         if settings.immediate and not settings.backlog:
-            status = _join(choose, view, requests, state, settings, end_ms, False)
+            status = _join(choose, shown, view, requests, state, settings, end_ms, False)
             if status != DONE:
                 return status
         _advance(view, slots, state, settings)
@@ -186,7 +190,14 @@ def run(
 
 @register_jitable
 def _join(
-    choose: Choose, view: View, requests: Requests, state: State, settings: Settings, until_ms: float, inclusive: bool
+    choose: Choose,
+    shown: View,
+    view: View,
+    requests: Requests,
+    state: State,
+    settings: Settings,
+    until_ms: float,
+    inclusive: bool,
 ) -> int:
     """Let requests join: by arrival time up to `until_ms`, or from the backlog up to the pool's target."""
     counters = state.counters
@@ -201,7 +212,7 @@ def _join(
         requests.arrived_step[request] = np.int64(view.clock[STEP]) + (0 if inclusive else 1)
         counters[NEXT_ARRIVAL] += 1
         if settings.immediate:
-            status = _enqueue(choose, view, requests, state, settings, request)
+            status = _enqueue(choose, shown, view, requests, state, settings, request)
             if status != DONE:
                 return status
         else:
@@ -212,10 +223,12 @@ def _join(
 
 
 @register_jitable
-def _enqueue(choose: Choose, view: View, requests: Requests, state: State, settings: Settings, request: int) -> int:
+def _enqueue(
+    choose: Choose, shown: View, view: View, requests: Requests, state: State, settings: Settings, request: int
+) -> int:
     """Immediate binding: route a request to a rank's own queue."""
     _refresh_signals(view, state, settings)
-    rank = choose(view, request)
+    rank = choose(shown, request)
     if rank < 0 or rank >= view.dp_size:
         return _bad(state, request, rank)
     if state.num_waiting[rank] == 0:
@@ -248,7 +261,7 @@ def _admit_from_queues(view: View, requests: Requests, slots: Slots, state: Stat
 
 @register_jitable
 def _admit_in_order(
-    choose: Choose, view: View, requests: Requests, slots: Slots, state: State, settings: Settings
+    choose: Choose, shown: View, view: View, requests: Requests, slots: Slots, state: State, settings: Settings
 ) -> int:
     """Pool binding, one by one in pool order, until no rank can take the first in line: nobody is overtaken."""
     counters = state.counters
@@ -269,7 +282,7 @@ def _admit_in_order(
                 open_ranks += view.eligible[rank]
         if open_ranks == 0:
             break
-        rank = choose(view, request)
+        rank = choose(shown, request)
         if rank == -1 and not settings.work_conserving:
             break
         if rank < 0 or rank >= view.dp_size or not view.eligible[rank]:
@@ -285,14 +298,14 @@ def _admit_in_order(
 
 @register_jitable
 def _admit_selected(
-    place: Place, view: View, requests: Requests, slots: Slots, state: State, settings: Settings
+    place: Place, shown: View, view: View, requests: Requests, slots: Slots, state: State, settings: Settings
 ) -> int:
     """Pool binding by a selector: check and carry out its answer, then close the gaps in the pool."""
     counters = state.counters
     size = counters[POOL_SIZE]
     if size == 0 or counters[RUNNING] == view.dp_size * view.max_num_seqs:
         return DONE
-    chosen = place(view, state.pool, size, state.admitted, state.chosen_rank)
+    chosen = place(shown, state.pool, size, state.admitted, state.chosen_rank)
     if chosen < 0 or chosen > size:
         return _bad(state, NONE, chosen)
     for index in range(chosen):
@@ -437,6 +450,11 @@ def _advance(view: View, slots: Slots, state: State, settings: Settings) -> None
     state.ending[bucket] = NONE
     while slot != NONE:
         rank = slots.rank[slot]
+        if len(view.survivors) > 0:  # O(1) per token: only for policies that learn lengths
+            output = step + 1 - view.admitted_step[slots.request[slot]]
+            view.tokens_completed[0] += output
+            for age in range(output):
+                view.survivors[age] += 1
         view.inflight[rank] -= 1
         state.num_running[rank] -= 1
         state.prompt_running[rank] -= slots.prompt_tokens[slot]

@@ -10,7 +10,9 @@ import numpy as np
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace import IntArray
 
+MOST_PER_STEP = 1e6
 EXPECTED = "a number of at least 0, or window:W with W of at least 1"
+"""What `--drift` takes; numbers above a million are typing mistakes."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,22 @@ class Drift:
 
     def entering_load(self, prompt_tokens: IntArray) -> IntArray:
         """(N,) load in the first step."""
+        if self.window == math.inf:
+            return prompt_tokens.astype(np.int64)
         return np.asarray(np.minimum(prompt_tokens, self.window), np.int64)
 
     def growing_steps(self, prompt_tokens: IntArray, output_tokens: IntArray) -> IntArray:
         """(N,) steps after which the load no longer grows: all of them without a window."""
+        if self.window == math.inf:
+            return output_tokens.astype(np.int64)
         return np.asarray(np.minimum(output_tokens, np.maximum(self.window - prompt_tokens, 0)), np.int64)
 
     def largest_load(self, prompt_tokens: IntArray, output_tokens: IntArray) -> IntArray:
         """(N,) load after the last step, rounded up: what an admission reserves."""
-        growth = self.per_step * self.growing_steps(prompt_tokens, output_tokens)
+        growing = self.growing_steps(prompt_tokens, output_tokens)
+        if self.per_step == 1:
+            return self.entering_load(prompt_tokens) + growing
+        growth = self.per_step * growing
         return np.asarray(self.entering_load(prompt_tokens) + np.ceil(growth), np.int64)
 
     def __str__(self) -> str:
@@ -49,7 +58,7 @@ def parse_drift(text: str) -> Drift:
             window = int(rest)
             if window >= 1:
                 return Drift(window=float(window))
-        elif 0 <= (per_step := float(text)) < math.inf:
+        elif 0 <= (per_step := float(text)) <= MOST_PER_STEP:
             return Drift(per_step)
     except ValueError:
         pass

@@ -25,6 +25,10 @@ ROW_CELLS = 1 << 18
 Phase = Literal["ramp", "full", "drain"]
 SIGNALS = ("kv_tokens", "num_running", "prompt_running", "num_waiting", "tokens_waiting")
 """What a policy sees of the ranks, and sees late where it says so."""
+MOST_RANKS, MOST_SLOTS, MOST_STEPS = 1 << 16, 1 << 24, 20_000_000
+"""Beyond these a size is a typing mistake, or a replay that no memory holds (some 120 bytes a step)."""
+LEAST_SCALE, MOST_SCALE = 1e-6, 1e9
+"""Rate scales at which requests are hardly ever together, and all come at once."""
 PHASES: tuple[Phase, Phase] = ("ramp", "full")
 
 
@@ -165,7 +169,7 @@ def replay(
     loop = compiled_loop()
     status = core.ROWS_FULL
     while status == core.ROWS_FULL:
-        status = loop(rules.choose, rules.place, view, requests, slots, state, rows, settings)
+        status = loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
         if status not in (core.ROWS_FULL, core.DONE):
             raise _failure(status, policy, workload, state, rules)
         counters = state.counters
@@ -191,11 +195,25 @@ def _binding(policy: Policy, conditions: Conditions) -> Binding:
 
 
 def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> None:
-    for name, value in (("--dp-size", cluster.dp_size), ("--max-num-seqs", cluster.max_num_seqs)):
-        if value < 1:
-            raise UsageError(f"{name}: {value} is too small, expected a whole number of at least 1")
-    if not 0 < conditions.rate_scale < np.inf:
-        raise UsageError(f"--rate-scale: {conditions.rate_scale} is no scale, expected a number above 0")
+    for name, value, most in (
+        ("--dp-size", cluster.dp_size, MOST_RANKS),
+        ("--max-num-seqs", cluster.max_num_seqs, MOST_SLOTS),
+    ):
+        if not 1 <= value <= most:
+            size = "small" if value < 1 else "large"
+            raise UsageError(
+                f"{name}: {value} is too {size}, expected a whole number of at least 1 and at most {most:,}"
+            )
+    if not LEAST_SCALE <= conditions.rate_scale <= MOST_SCALE:
+        raise UsageError(
+            f"--rate-scale: {conditions.rate_scale} is no scale, expected {LEAST_SCALE:g} to {MOST_SCALE:g}"
+        )
+    longest = int(workload.output_tokens.max())
+    if longest > MOST_STEPS:
+        raise UsageError(
+            f"{workload.source}: a request asks for {longest:,} output tokens, a step for each, "
+            f"expected at most {MOST_STEPS:,}"
+        )
     if conditions.pool is not None and conditions.pool < 1:
         raise UsageError(f"--pool: {conditions.pool} is too small, expected a whole number of at least 1")
     if policy.uses_recorded_rank:
@@ -299,6 +317,8 @@ def _view(
         dp_size=ranks,
         max_num_seqs=cluster.max_num_seqs,
         kv_capacity=capacity,
+        drift=conditions.drift.per_step,
+        attention_window=conditions.drift.window,
         **signals,
         dispatched=np.zeros(ranks, np.int64),
         tokens_dispatched=np.zeros(ranks, np.int64),
@@ -312,6 +332,8 @@ def _view(
         rank=requests.rank,
         admitted_step=requests.admitted_step,
         output_tokens=requests.output_tokens if policy.uses_true_lengths else empty,
+        survivors=np.zeros(requests.output_tokens.max(), np.int64) if policy.learns_lengths else empty,
+        tokens_completed=np.zeros(1, np.int64) if policy.learns_lengths else empty,
         recorded_rank=np.array(recorded, np.int64) if recorded is not None else empty,
         draws=draws,
         parameters=policy.numbers(),

@@ -25,6 +25,8 @@ from lbal.analyzers.trace import FloatArray, IntArray
 from lbal.replay.view import View
 
 Binding = Literal["pool", "immediate"]
+LARGEST_PARAMETER = 1e12
+"""Numbers beyond it, and those that are none, are typing mistakes."""
 WAIT = -1
 """What `choose` returns to leave a request waiting (only where `work_conserving` is False)."""
 
@@ -55,6 +57,8 @@ class Policy(ABC):
     """Time that passes at least between two renewals, where `stale` is not 0."""
     uses_true_lengths: ClassVar[bool] = False
     """Whether it reads output lengths that no online router could know."""
+    learns_lengths: ClassVar[bool] = False
+    """Whether it reads the output lengths of requests that have completed, as any router could."""
 
     def parameters(self) -> dict[str, Any]:
         """The parameters by name."""
@@ -173,7 +177,10 @@ def _parsed(text: str, kind: Any, place: str) -> Any:
             return text
         if isinstance(kind, types.UnionType):
             kind = next(option for option in typing.get_args(kind) if option is not type(None))
-        return converters[kind](text)
+        value = converters[kind](text)
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST_PARAMETER:
+            raise ValueError
+        return value
     except ValueError:
         raise UsageError(f"{place}: {text!r} does not fit, expected {type_text(kind)}") from None
 
@@ -213,7 +220,7 @@ def _from_file(path: str, class_name: str) -> type[Policy]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--policy {path}: the file fails on import: {type(error).__name__}: {error}") from error
     classes = {cls.__name__: cls for cls in classes_in(module, Policy)}
     if class_name not in classes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.engine import Cluster, Conditions, replay
+from lbal.replay.engine import LEAST_SCALE, MOST_SCALE, Cluster, Conditions, replay
 from lbal.replay.policy import Policy
 from lbal.replay.workload import Workload
 
@@ -32,13 +32,16 @@ class Sizing:
 
 def rate_scale_for(
     figures: Mapping[str, Any], dp_size: int, max_num_seqs: int, model: StepTimeModel, target: float = TARGET_SLOT_USE
-) -> Sizing:
+) -> Sizing | None:
     """The arrival-rate scale that keeps about `target` of the slots busy, by Little's law with evenly loaded ranks.
 
     A rank with n requests of mean resident length l = prompt + output/2 takes C + (a*l + b + b_mean)*n per step and
     emits n tokens in it. `figures` are those of `analyzers.demand.demand`. Requests that the steps serve at once are
     n = rate*output*t(n)/G; where that has no solution below the slots, the use is told as offered over largest rate.
+    None where the requests have no arrival rate.
     """
+    if "output_tokens_per_second" not in figures:
+        return None
     length = figures["prompt_tokens_mean"] + figures["output_tokens_mean"] / 2
     per_request = float(model.per_token_s * length + model.per_request_s + model.per_mean_request_s)
     offered = figures["output_tokens_per_second"] / dp_size
@@ -57,8 +60,6 @@ def rate_scale_for(
 
 
 SLOT_USE_TOLERANCE = 1e-3
-LEAST_SCALE, MOST_SCALE = 1e-6, 1e9
-"""Rate scales at which requests are hardly ever together, and all come at once."""
 MOST_BISECTIONS = 40
 
 
@@ -67,7 +68,7 @@ def find_rate_scale(
 ) -> Sizing:
     """The rate scale at which `policy` keeps a share of the slots busy (mean over all steps), found by bisection.
 
-    Raises `UsageError` with the reachable range where no rate does, to within 0.001.
+    Raises `UsageError` with the reachable range where no rate does, to within 0.001 (2% of small ones).
     """
     if not 0 < slot_use < 1:
         raise UsageError(f"--slot-use: {slot_use:g} is no share, expected a number between 0 and 1, both excluded")
@@ -81,7 +82,7 @@ def find_rate_scale(
     for _ in range(MOST_BISECTIONS):
         scale = (low * high) ** 0.5
         use = use_at(scale)
-        if abs(use - slot_use) <= SLOT_USE_TOLERANCE:
+        if abs(use - slot_use) <= min(SLOT_USE_TOLERANCE, 0.02 * slot_use):
             return Sizing(slot_use=use, rate_scale=scale, target=slot_use)
         low, high = (scale, high) if use < slot_use else (low, scale)
     raise UsageError(
@@ -95,7 +96,7 @@ def _bracket(slot_use: float, use_at: Callable[[float], float], policy: Policy) 
     low = high = 1.0
     if use_at(1.0) < slot_use:
         while use_at(high) < slot_use:
-            if high >= MOST_SCALE:
+            if high * 4 > MOST_SCALE:
                 raise UsageError(
                     f"--slot-use: no arrival rate keeps {slot_use:g} of the slots busy under {policy.label}, "
                     f"expected a share of at most {use_at(high):.3f}"
@@ -103,7 +104,7 @@ def _bracket(slot_use: float, use_at: Callable[[float], float], policy: Policy) 
             low, high = high, high * 4
     else:
         while use_at(low) > slot_use:
-            if low <= LEAST_SCALE:
+            if low / 4 < LEAST_SCALE:
                 raise UsageError(
                     f"--slot-use: even single requests keep more than {slot_use:g} of the slots busy, "
                     f"expected a share of at least {use_at(low):.3g}"

@@ -14,6 +14,7 @@ from lbal.analyzers.steptime import StepTimeModel
 DEFAULT_STEP_MODEL = "h200/deepseek-v3/dp-attn+ep32/bf16kv"
 PAPER_RELEASE = "paper-release"
 INLINE_FIELDS = ("C", "a", "b", "b_mean")
+LONGEST_S = 1e4
 
 
 @cache
@@ -65,6 +66,7 @@ def _preset(name: str, record: dict[str, Any]) -> StepTimeModel:
 
 def _inline(spec: str) -> StepTimeModel:
     values = dict.fromkeys(INLINE_FIELDS, 0.0)
+    given: set[str] = set()
     for part in spec.split(","):
         key, _, text = part.partition("=")
         key = key.strip()
@@ -72,14 +74,17 @@ def _inline(spec: str) -> StepTimeModel:
             raise UsageError(
                 f"--step-model {spec!r}: {key!r}: unknown coefficient, expected {', '.join(INLINE_FIELDS)}"
             )
+        if key in given:
+            raise UsageError(f"--step-model {spec!r}: {key}: stands twice, expected each coefficient once")
+        given.add(key)
         try:
             values[key] = float(text)
         except ValueError:
             values[key] = math.nan
-        if not 0 <= values[key] < math.inf:
-            raise UsageError(f"--step-model {spec!r}: {key}: {text!r} is no time, expected seconds of at least 0")
-    if values["C"] + values["a"] + values["b"] <= 0:
-        raise UsageError(f"--step-model {spec!r}: every step would take no time, expected C, a or b above 0")
+        if not 0 <= values[key] <= LONGEST_S:
+            raise UsageError(f"--step-model {spec!r}: {key}: {text!r} is no time, expected 0 to {LONGEST_S:g} seconds")
+    if values["a"] + values["b"] <= 0:
+        raise UsageError(f"--step-model {spec!r}: no rank would ever wait for another, expected a or b above 0")
     return StepTimeModel(
         name=spec,
         shared_s=values["C"],

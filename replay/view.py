@@ -1,7 +1,7 @@
 """What a policy may see of the cluster when it decides: live arrays, read-only by contract.
 
-The engine checks every answer and alone changes state. A rule written for the compiled loop gets
-these arrays as they are; a rule in plain Python gets views that NumPy refuses to write to.
+The engine checks every answer and alone changes state: a rule that writes to these arrays does not compile, and one in
+plain Python gets views that NumPy refuses to write to.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ class View(NamedTuple):
     """Slots of a rank."""
     kv_capacity: float
     """KV tokens that fit on a rank; infinite without a limit."""
+    drift: float
+    """KV tokens by which the load of an active request grows per step."""
+    attention_window: float
+    """A request grows for `attention_window - prompt_tokens` steps; infinite without a window."""
     kv_tokens: FloatArray
     """(G,) signal: resident KV tokens."""
     num_running: IntArray
@@ -64,6 +68,13 @@ class View(NamedTuple):
     """(N,) the step before which an admitted request got its slot: it has generated `step - admitted_step` tokens."""
     output_tokens: IntArray
     """(N,) true output lengths; empty unless the policy declares that it uses them."""
+    survivors: IntArray
+    """(L,) of the requests that completed so far, those with more than t output tokens, at t; all 0 beyond the longest.
+
+    Empty, as `tokens_completed`, unless the policy declares that it learns lengths.
+    """
+    tokens_completed: IntArray
+    """(1,) output tokens of the requests that completed so far."""
     recorded_rank: IntArray
     """(N,) rank in the trace, -1 where unknown; empty unless the policy declares that it uses them."""
     draws: FloatArray

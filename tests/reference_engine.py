@@ -178,6 +178,8 @@ class ReferenceEngine:
                 request.generated += 1
                 if request.generated == request.output:
                     request.finish_ms = end_ms
+                    self.view.tokens_completed[0] += request.output
+                    self.view.survivors[: request.output] += 1
             rank.active = [request for request in rank.active if request.generated < request.output]
 
     def _view(self, workload: Workload) -> View:
@@ -187,6 +189,8 @@ class ReferenceEngine:
             dp_size=ranks,
             max_num_seqs=self.cluster.max_num_seqs,
             kv_capacity=float(self.capacity),
+            drift=self.drift.per_step,
+            attention_window=float(self.drift.window),
             kv_tokens=np.zeros(ranks),
             num_running=np.zeros(ranks, np.int64),
             prompt_running=np.zeros(ranks, np.int64),
@@ -204,6 +208,8 @@ class ReferenceEngine:
             rank=np.full(count, -1),
             admitted_step=np.zeros(count, np.int64),
             output_tokens=np.array([r.output for r in self.requests]),
+            survivors=np.zeros(max(r.output for r in self.requests), np.int64),
+            tokens_completed=np.zeros(1, np.int64),
             recorded_rank=np.zeros(count, np.int64) if recorded is None else recorded,
             draws=np.random.default_rng(self.conditions.seed).random((count, 2)),
             parameters=self.policy.numbers(),

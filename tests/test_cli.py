@@ -82,8 +82,8 @@ def test_replay_prints_a_headline_and_a_column_per_policy(requests):
     assert done.returncode == 0
     first = done.stdout.splitlines()[0]
     assert re.fullmatch(
-        r"jsq loses least of 2 policies: [\d.]+% of rank-time is barrier idle, fcfs [\d.]+%; "
-        r"throughput [+-][\d.]+% against it \(modelled\)\.",
+        r"jsq loses least of 2 policies: [\d.]+% of rank-time is barrier idle against [\d.]+% under fcfs, "
+        r"with [+-][\d.]+% throughput \(modelled\)\.",
         first,
     )
     for label in (
@@ -227,16 +227,28 @@ def test_several_policies_do_not_share_one_trace_file(requests, tmp_path, capsys
         (["--policy", "recorded"], "names no rank for some requests"),
         (["--step-model", "h200/depseek"], "unknown step model 'h200/depseek': did you mean"),
         (["--step-model", "C=1,x=2"], "'x': unknown coefficient, expected C, a, b, b_mean"),
-        (["--step-model", "C=-1"], "C: '-1' is no time, expected seconds of at least 0"),
-        (["--step-model", "C=0"], "every step would take no time"),
+        (["--step-model", "C=-1"], "C: '-1' is no time, expected 0 to 10000 seconds"),
         (["--format", "azur"], "unknown format 'azur': did you mean 'azure'?"),
         (["--format", "azure"], "TIMESTAMP"),
         (["--window", "most"], "--window: 'most' is not known, expected all, admissions or steady"),
         (["--arrivals", "poisson"], "--arrivals: 'poisson' is not known"),
         (["--binding", "late"], "--binding: 'late' is not known"),
+        (
+            ["--dp-size", "99999999999999999999"],
+            "is too large, expected a whole number of at least 1 and at most 65,536",
+        ),
+        (["--pool", "5"], "--pool: 5 has no meaning with arrival times"),
+        (["--rate-scale", "2", "--arrivals", "backlog"], "--rate-scale: 2 has no meaning for a backlog"),
+        (["--policy", "vllm:stale=nan"], "stale: 'nan' does not fit, expected a number"),
+        (["--policy", "sglang-total-requests:stale=99999999999999999999"], "does not fit, expected a whole number"),
+        (["--step-model", "C=1,C=2,a=1"], "C: stands twice"),
+        (["--step-model", "C=1"], "no rank would ever wait for another, expected a or b above 0"),
+        (["--step-model", "a=1e300"], "a: '1e300' is no time, expected 0 to 10000 seconds"),
+        (["--drift", "1e300"], "is no growth of load"),
+        (["--rate-scale", "1e-300"], "--rate-scale: 1e-300 is no scale, expected 1e-06 to 1e+09"),
         (["--rate-scale", "0"], "--rate-scale: 0.0 is no scale"),
         (["--rate-scale", "nan"], "--rate-scale: nan is no scale"),
-        (["--pool", "0"], "--pool: 0 is too small"),
+        (["--pool", "0", "--arrivals", "backlog"], "--pool: 0 is too small"),
         (["--kv-capacity", "10"], "can never hold request"),
         (["--polcy", "jsq"], "--polcy"),
     ],
@@ -339,7 +351,9 @@ def test_list_describes_what_is_there(what):
     done = lbal("list", what)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 2
-    records = json.loads(lbal("list", what, "--json").stdout)
+    result = json.loads(lbal("list", what, "--json").stdout)
+    assert result["schema"] == "lbal.result/1"
+    records = result["items"]
     assert all(all(record.values()) for record in records)
     for record in records:
         assert next(iter(record.values())) in done.stdout
@@ -494,3 +508,138 @@ def test_a_cache_that_cannot_be_written_only_costs_time(requests, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "jsq loses" in done.stdout
     assert all(line.startswith("lbal: note:") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_force_overwrites_only_what_lbal_wrote(requests, tmp_path, capsys):
+    folder = tmp_path / "mine.parquet"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("keep me")
+    for command in (["replay", requests, *SMALL, "--policy", "jsq", "-o"], ["convert", requests]):
+        assert "is a directory, expected" in refused(capsys, *command, str(folder), "--force")
+    assert (folder / "notes.txt").read_text() == "keep me"
+    trace = str(tmp_path / "trace.parquet")
+    assert run(["convert", requests, trace]) == run(["convert", requests, trace, "--force"]) == 0
+
+
+def test_the_input_is_never_overwritten(requests, tmp_path, capsys):
+    before = Path(requests).read_bytes()
+    assert "is the input" in refused(capsys, "convert", requests, requests, "--force")
+    assert "is the input" in refused(capsys, "replay", requests, *SMALL, "--policy", "jsq", "-o", requests, "--force")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(requests)
+    assert "is the input" in refused(capsys, "convert", requests, str(link), "--force")
+    assert Path(requests).read_bytes() == before
+
+
+def test_one_output_named_twice_is_refused(requests, tmp_path, capsys):
+    out = str(tmp_path / "r.json")
+    assert "stands twice" in refused(capsys, "replay", requests, *SMALL, "-o", out, "-o", out)
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("validate {trace} >&-", 2, "standard output: is closed"),
+        ("validate {trace} > /dev/full", 2, "standard output: cannot be written"),
+        ("--help > /dev/full", 2, "standard output: cannot be written"),
+        ("validate - <&-", 2, "<stdin>: is closed"),
+        ("validate nowhere 2> /dev/full", 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_refusals(requests, redirection, code, message):
+    command = f"{sys.executable} -m lbal.cli " + redirection.format(trace=requests)
+    done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", b"\x80\x04junk"])
+def test_a_damaged_cache_only_costs_time(requests, tmp_path, damage):
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert lbal("analyze", requests, **environment).returncode == 0
+    steps = tmp_path / "steps.jsonl"
+    steps.write_text(STEP_TRACE)
+    assert lbal("analyze", str(steps), **environment).returncode == 0
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert files
+    for path in files:
+        path.write_bytes(damage)
+    done = lbal("analyze", str(steps), **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"arrival_ms": 9, "admitted_ms": 5, "finish_ms": 20', "admitted_ms: 5.0 is before the arrival_ms"),
+        ('"arrival_ms": 1, "admitted_ms": 5, "finish_ms": 4', "finish_ms: 4.0 is before the admitted_ms"),
+        ('"arrival_ms": 1e27, "admitted_ms": 1e27, "finish_ms": 1e28', "arrival_ms: 1e+27 is too large"),
+    ],
+)
+def test_impossible_times_are_refused(tmp_path, capsys, line, message):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"lbal_trace": 1}\n{"request_id": 0, "prompt_tokens": 1, "output_tokens": 2, ' + line + "}\n")
+    assert f"{path}:2: {message}" in refused(capsys, "validate", str(path))
+
+
+def test_more_running_requests_than_slots_are_refused(tmp_path, capsys):
+    path = tmp_path / "t.jsonl"
+    path.write_text(STEP_TRACE.replace('"max_num_seqs": 4', '"max_num_seqs": 1'))
+    assert "num_running: 2 is more than fits" in refused(capsys, "validate", str(path))
+
+
+def test_steps_whose_clocks_disagree_are_left_out_and_counted(tmp_path, capsys):
+    path = tmp_path / "t.jsonl"
+    path.write_text(STEP_TRACE.replace('"compute_ms": [2, 5]', '"compute_ms": [2, 50]'))
+    result = result_of(capsys, "analyze", str(path))
+    assert values(result["runs"][0])["steps"] == 2
+    assert any("1 of 3 steps have a compute_ms beyond their step_ms" in note for note in result["notes"])
+
+
+def test_a_step_model_slower_than_the_measured_steps_is_refused(tmp_path, capsys):
+    path = tmp_path / "t.jsonl"
+    path.write_text(re.sub(r', "compute_ms": \[[^]]*\]', "", STEP_TRACE))
+    message = refused(capsys, "analyze", str(path), "--step-model", "a=1,b=1")
+    assert "takes longer than the measured step in 3 of 3 steps" in message
+
+
+def test_a_rank_that_never_works_has_no_time_for_its_load(tmp_path):
+    path = tmp_path / "t.jsonl"
+    rows = [
+        f'{{"step": {i}, "step_ms": 9, "kv_tokens": [{50 + i}, 0], "num_running": [2, 0], "compute_ms": [{5 + i}, 0]}}\n'
+        for i in range(3)
+    ]
+    path.write_text('{"lbal_trace": 1}\n' + "".join(rows))
+    done = lbal("analyze", str(path))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "n/a" in done.stdout
+    assert "nan" not in done.stdout
+
+
+def test_a_replay_without_end_is_refused(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text(f"input_length,output_length\n1,{2**40}\n")
+    assert "a request asks for 1,099,511,627,776 output tokens" in refused(capsys, "replay", str(path), *SMALL)
+
+
+def test_a_policy_file_that_exits_is_a_refusal(requests, tmp_path, capsys):
+    path = tmp_path / "leaves.py"
+    path.write_text("import sys; sys.exit(5)\n")
+    assert "the file fails on import: SystemExit: 5" in refused(capsys, "replay", requests, *SMALL, "--policy", f"{path}:P")
+
+
+def test_a_line_to_copy_is_not_broken_on_a_narrow_terminal(requests):
+    done = lbal("analyze", requests, COLUMNS="60")
+    assert done.stdout.splitlines()[-1].startswith("lbal replay ")
+
+
+def test_lbal_alone_shows_its_help():
+    done = lbal()
+    assert done.returncode == 2
+    assert "Usage: lbal [OPTIONS] COMMAND" in done.stderr + done.stdout
+    assert len((done.stderr + done.stdout).splitlines()) > 10

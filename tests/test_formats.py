@@ -222,4 +222,4 @@ def test_strict_refuses_times_that_run_backwards(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_trace(str(path), options=ReadOptions(strict=True))
     expected = "expected times in order (or no --strict, to sort them)"
-    assert str(caught.value) == f"{path}:2: timestamp: 0.0 runs backwards, {expected}"
+    assert str(caught.value) == f"{path}:2: timestamp: runs backwards from the request before it, {expected}"

@@ -120,7 +120,7 @@ def test_a_failed_mooncake_request_is_excluded_and_counted(read: Read) -> None:
     assert trace.meta.excluded == {"failed (0 output tokens)": 1}
     assert trace.meta.time_origin == "5"
     expected = "expected times in order (or no --strict, to sort them)"
-    problem = f"t.jsonl:4: timestamp: 2.0 runs backwards, {expected}"
+    problem = f"t.jsonl:4: timestamp: runs backwards from the request before it, {expected}"
     assert refusal(read, moon(0, output=0), moon(5), moon(9), moon(7), strict=True) == problem
 
 

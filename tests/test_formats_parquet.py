@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.formats import read_trace
-from lbal.analyzers.trace import MAX_TOKENS, REQUEST_COLUMNS, STEP_COLUMNS, Trace, TraceMeta
+from lbal.analyzers.trace import MAX_TOKENS, REQUEST_COLUMNS, STEP_COLUMNS, TIMES_IN_ORDER, Trace, TraceMeta
 from lbal.analyzers.writing import write_native, write_parquet
 
 REQUESTS = pl.DataFrame({"request_id": ["a", "b"], "prompt_tokens": [5, 6], "output_tokens": [2, 3]})
@@ -196,7 +196,7 @@ def test_a_compressed_trace_has_the_same_bytes_whatever_its_name_and_time(tmp_pa
     assert gzip.decompress(packed) == (tmp_path / "c.jsonl").read_bytes()
 
 
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
+FINITE = st.floats(-1e15, 1e15)
 LOADS = st.one_of(st.none(), st.floats(0, 1e300), st.integers(0, 2**53).map(float))
 COUNTS = st.one_of(st.none(), st.integers(0, MAX_TOKENS))
 JSON = st.recursive(
@@ -218,11 +218,17 @@ def request_tables(draw: st.DrawFn, dp_size: int) -> pl.DataFrame:
         **{name: st.none() | FINITE for name in ("admitted_ms", "first_token_ms", "finish_ms")},
     }
     optional = draw(st.sets(st.sampled_from(sorted(values.keys() - {"prompt_tokens", "output_tokens"}))))
-    columns = {
-        name: pl.Series([draw(values[name]) for _ in ids], dtype=kind)
-        for name, kind in REQUEST_COLUMNS.items()
+    drawn = {
+        name: [draw(values[name]) for _ in ids]
+        for name in REQUEST_COLUMNS
         if name in optional or name.endswith("t_tokens")
     }
+    times = [name for name in TIMES_IN_ORDER if name in drawn]
+    for row in range(len(ids)):
+        known = [name for name in times if drawn[name][row] is not None]
+        for name, value in zip(known, sorted(drawn[name][row] for name in known), strict=True):
+            drawn[name][row] = value
+    columns = {name: pl.Series(column, dtype=REQUEST_COLUMNS[name]) for name, column in drawn.items()}
     return pl.DataFrame({"request_id": [str(one) for one in ids] if as_text else ids, **columns})
 
 
@@ -261,7 +267,7 @@ def traces(draw: st.DrawFn) -> Trace:
         kind=draw(st.sampled_from(["recorded", "replayed"])),
         engine=draw(words),
         dp_size=dp_size,
-        max_num_seqs=draw(st.none() | st.integers(1, 9)),
+        max_num_seqs=draw(st.none() | st.just(MAX_TOKENS)),
         time_unit=draw(words),
         time_origin=draw(words),
         seed=draw(st.none() | st.integers(-(2**63), 2**63 - 1)),

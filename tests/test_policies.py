@@ -287,3 +287,30 @@ def test_two_policies_of_one_name_are_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="two classes define the policy 'last'"):
         Registry("policy", "twins", Policy).names()
+
+
+WRITER = """
+    from dataclasses import dataclass
+    from typing import ClassVar
+    from lbal.replay.policy import Router
+
+    @dataclass(frozen=True)
+    class Writer(Router):
+        '''Changes what it may only look at.'''
+        name: ClassVar[str] = "writer"
+        looks_at: ClassVar[str] = "everything"
+
+        @staticmethod
+        def choose(view, request):
+            {statement}
+            return 0
+"""
+
+
+@pytest.mark.parametrize("statement", ["view.num_running[0] = 0", "view.free_kv[0] = 10**9", "undefined_name += 1"])
+def test_a_compiled_rule_that_writes_or_cannot_be_compiled_is_refused(tmp_path, workload_of, statement):
+    file = tmp_path / "writer.py"
+    file.write_text(textwrap.dedent(WRITER.format(statement=statement)))
+    with pytest.raises(PolicyError, match=r"policy writer: its rule cannot be compiled: .*compiled = False") as raised:
+        ranks_of(workload_of([1] * 6, [5] * 6), f"{file}:Writer")
+    assert "\n" not in str(raised.value)

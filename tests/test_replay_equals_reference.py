@@ -14,7 +14,7 @@ from reference_engine import ReferenceEngine
 from lbal.analyzers.steptime import StepTimeModel
 from lbal.replay.drift import Drift
 from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import POLICIES, parse_policy
+from lbal.replay.policy import POLICIES, Selector, parse_policy
 from lbal.replay.workload import Workload
 
 SPECS = [
@@ -30,6 +30,11 @@ SPECS = [
     "kv-aware:stale=30",
     "dynamo-kv:block=8,weight=2.5,stale=15",
     "llm-d:stale=0",
+    "br-0:candidates=2",
+    "br-h:horizon=5,predictor=oracle",
+    "br-h:horizon=9,predictor=noisy,gamma=1,alpha=2,beta=1.5",
+    "br-h:horizon=7,predictor=mean,candidates=3",
+    "br-h:horizon=3,predictor=none",
 ]
 DRIFTS = [Drift(), Drift(), Drift(0.0), Drift(2.5), Drift(window=20.0)]
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6, per_request_s=1e-4, per_mean_request_s=2e-5)
@@ -113,8 +118,7 @@ def test_no_policy_breaks_what_holds_for_all(spec, situation):
         loads = (o * s).sum() + conditions.drift.per_step * (o * (o - 1) / 2).sum()
         assert steps.kv_tokens.sum() == loads, "s prompt and o output tokens load o*s + drift*o*(o-1)/2 in all"
     assert (np.diff(steps.start_ms) >= steps.step_ms[:-1] * (1 - 1e-12)).all(), "steps do not overlap"
-    in_pool_order = found.binding == "pool" and spec.partition(":")[0] not in ("lpt", "align-max", "trtllm-adp")
-    if in_pool_order:
+    if found.binding == "pool" and not isinstance(policy, Selector):
         assert (np.diff(found.admitted_step) >= 0).all(), "nobody is overtaken"
     if found.binding == "immediate":
         for rank in range(cluster.dp_size):

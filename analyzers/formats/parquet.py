@@ -64,7 +64,7 @@ def _table(path: Path, known: Collection[str]) -> pl.DataFrame:
             raise InputError(
                 str(path), "is no column of this table", field=shown_name(name), expected=nearest(name, known)
             )
-    return frame
+    return frame.rechunk()  # one piece per column, so that its array is no copy
 
 
 def _sha256(files: dict[str, Path]) -> str:

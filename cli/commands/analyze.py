@@ -40,7 +40,7 @@ def analyze(
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
-    check_reports(outputs, force=force)
+    check_reports(outputs, force=force, input_name=trace)
     model = None if step_model is None else _model(step_model, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     if read.steps is not None and not read.steps.is_empty():
@@ -57,15 +57,18 @@ def _model(spec: str, max_num_seqs: int) -> StepTimeModel:
 
 
 def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num_seqs: int | None) -> Result:
-    from lbal.analyzers.recorded import analyze_steps
+    from lbal.analyzers.recorded import Growth, analyze_steps
     from lbal.analyzers.result import Result, Run, input_record
     from lbal.analyzers.summary import attribution, rank_table, worst_steps
-    from lbal.cli.wording import analysis_headline, window_note
+    from lbal.cli.wording import analysis_headline, analysis_headroom, window_note
+    from lbal.replay.drift import parse_drift
     from lbal.replay.step_models import DEFAULT_STEP_MODEL
 
     meta = trace.meta
     default = _model(DEFAULT_STEP_MODEL, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
-    analysis = analyze_steps(trace, model, default, window, max_num_seqs)
+    drift = parse_drift(str(meta.config.get("drift", "1")) if meta.kind == "replayed" else "1")
+    growth = Growth(drift.per_step, drift.window)
+    analysis = analyze_steps(trace, model, default, window, max_num_seqs, growth)
     ranks = rank_table(analysis.accounts)
     if analysis.work_factor is not None:
         ranks = [{**rank, "work_factor": float(analysis.work_factor[index])} for index, rank in enumerate(ranks)]
@@ -76,6 +79,7 @@ def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num
         attribution=attribution(analysis.accounts),
         worst_steps=worst_steps(analysis.accounts),
         details={"rank_times": analysis.rank_times, "step_times": analysis.step_times},
+        headroom=analysis.headroom,
     )
     config = {
         **meta.config,
@@ -92,6 +96,10 @@ def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num
         runs=[run],
         headline=analysis_headline(run),
         notes=[*meta.warnings, *analysis.notes, *window_note(config, [run])],
+        headroom={
+            "lengths_known": analysis.lengths_known,
+            "findings": analysis_headroom(run, lengths_known=analysis.lengths_known),
+        },
     )
 
 
@@ -117,10 +125,13 @@ def _demand_result(trace: Trace, name: str, model: StepTimeModel | None, max_num
     notes = list(trace.meta.warnings)
     if "arrivals_per_second" not in figures:
         words += ["--arrivals", "backlog"]
-        notes.append("without arrival times only a backlog can be replayed")
+        if "duration_s" not in figures:
+            notes.append("without arrival times only a backlog can be replayed")
     else:
         sizing = rate_scale_for(figures, ranks, slots, model or _model(DEFAULT_STEP_MODEL, slots))
-        if not sizing.fits:
+        if trace.meta.dp_size is None or not (max_num_seqs or trace.meta.max_num_seqs):
+            notes.append(f"the trace does not tell the size of the cluster: {ranks} x {slots} slots are assumed")
+        if sizing is not None and not sizing.fits:
             words += ["--rate-scale", f"{sizing.rate_scale:.2g}"]
             notes.append(
                 f"at its own rate the trace asks for about {sizing.slot_use:.0%} of {ranks} x {slots} slots; "

@@ -33,9 +33,9 @@ def convert(
     from lbal.cli.console import say
     from lbal.cli.files import check_target, suffix_of, write_file
 
-    suffix = None if target == "-" else suffix_of(target, TARGETS)
+    suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
-        check_target(target, force=force)
+        check_target(target, force=force, input_name=trace)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     for warning in read.meta.warnings:
         say(f"note: {warning}")

@@ -31,7 +31,7 @@ def policies(text: Filter = "", as_json: AsJson = False) -> None:
         }
         for cls in POLICIES.classes()
     ]
-    _show(rows, text, as_json)
+    _show("policies", rows, text, as_json)
 
 
 @list_app.command()
@@ -48,7 +48,7 @@ def formats(text: Filter = "", as_json: AsJson = False) -> None:
         }
         for cls in FORMATS.classes()
     ]
-    _show(rows, text, as_json)
+    _show("formats", rows, text, as_json)
 
 
 @list_app.command()
@@ -60,7 +60,7 @@ def metrics(text: Filter = "", as_json: AsJson = False) -> None:
         {"metric": item.name, "unit": item.unit, "better": item.better, "formula": item.formula}
         for item in METRICS.values()
     ]
-    _show(rows, text, as_json)
+    _show("metrics", rows, text, as_json)
 
 
 @list_app.command()
@@ -81,7 +81,7 @@ def step_models(text: Filter = "", as_json: AsJson = False) -> None:
                 "confidence": model.confidence,
             }
         )
-    _show(rows, text, as_json)
+    _show("step-models", rows, text, as_json)
 
 
 @list_app.command()
@@ -92,17 +92,20 @@ def reports(text: Filter = "", as_json: AsJson = False) -> None:
     rows = [
         {"report": cls.name, "suffixes": " ".join(cls.suffixes), "content": cls.content} for cls in REPORTS.classes()
     ]
-    _show(rows, text, as_json)
+    _show("reports", rows, text, as_json)
 
 
-def _show(rows: list[dict[str, Any]], text: str, as_json: bool) -> None:
-    import json
-
+def _show(what: str, rows: list[dict[str, Any]], text: str, as_json: bool) -> None:
     from lbal.analyzers.errors import UsageError
+    from lbal.analyzers.result import Result
     from lbal.cli.console import emit
     from lbal.cli.numbers import listing_text
+    from lbal.cli.reports.json import JsonReport
 
     chosen = [row for row in rows if text.lower() in next(iter(row.values())).lower()]
     if not chosen:
         raise UsageError(f"nothing here is named like {text!r}")
-    emit(json.dumps(chosen, indent=1) + "\n" if as_json else listing_text(chosen, terminal=sys.stdout.isatty()))
+    if as_json:
+        emit(JsonReport().render(Result(f"list {what}", [], {"filter": text}, [], items=chosen)))
+    else:
+        emit(listing_text(chosen, terminal=sys.stdout is not None and sys.stdout.isatty()))

@@ -11,6 +11,7 @@ from lbal.cli.options import AsJson, Force, FormatName, Input, Outputs, StepMode
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lbal.analyzers.result import Run
     from lbal.analyzers.trace import Trace
     from lbal.replay.engine import Cluster, Conditions, Replay
     from lbal.replay.policy import Policy
@@ -44,8 +45,8 @@ def replay(
         typer.Option("--arrivals", metavar="NAME", help="trace (arrival times) or backlog (a pool that is kept full)."),
     ] = None,
     rate_scale: Annotated[
-        float, typer.Option("--rate-scale", metavar="X", help="Multiply the arrival rate of the trace.")
-    ] = 1.0,
+        float | None, typer.Option("--rate-scale", metavar="X", help="Multiply the arrival rate of the trace.")
+    ] = None,
     pool: Annotated[
         int | None, typer.Option("--pool", metavar="N", help="Waiting requests of a backlog (default: 4*G).")
     ] = None,
@@ -85,7 +86,7 @@ def replay(
         chosen(arrivals, ("trace", "backlog"), "--arrivals")
     if binding is not None:
         chosen(binding, ("pool", "immediate"), "--binding")
-    check_reports(outputs, force=force, also=TRACE_SUFFIXES)
+    check_reports(outputs, force=force, input_name=trace, also=TRACE_SUFFIXES)
     policies = _policies(policy or ["round-robin", "jsq", "jsq-kv"])
     from lbal.cli.console import report_suffixes
 
@@ -148,6 +149,8 @@ def _setting(
     dp_size: int | None,
     max_num_seqs: int | None,
     arrivals: str | None,
+    rate_scale: float | None,
+    pool: int | None,
     step_model: str | None,
     kv_capacity: int | None,
     **conditions: Any,
@@ -164,20 +167,30 @@ def _setting(
     for flag, value in (("--dp-size", ranks), ("--max-num-seqs", slots)):
         if value is None:
             raise UsageError(f"{flag}: is missing and {trace.meta.source} does not tell it, expected a whole number")
-        if value < 1:
-            raise UsageError(f"{flag}: {value} is too small, expected a whole number of at least 1")
     assert ranks is not None
     assert slots is not None
     workload = Workload.of(trace)
     if arrivals is None:
         arrivals = "trace" if workload.arrival_ms is not None else "backlog"
+    if arrivals == "trace" and pool is not None:
+        raise UsageError(f"--pool: {pool} has no meaning with arrival times, expected --arrivals backlog beside it")
+    if arrivals == "backlog" and rate_scale is not None:
+        raise UsageError(
+            f"--rate-scale: {rate_scale:g} has no meaning for a backlog, expected --arrivals trace beside it"
+        )
     model = model_named(step_model or DEFAULT_STEP_MODEL, slots)
     cluster = Cluster(ranks, slots, model, kv_capacity)
-    return workload, cluster, Conditions(arrivals=arrivals, **conditions)  # type: ignore[arg-type]
+    scale = 1.0 if rate_scale is None else rate_scale
+    return workload, cluster, Conditions(arrivals=arrivals, pool=pool, rate_scale=scale, **conditions)  # type: ignore[arg-type]
 
 
 def _with_slot_use(
-    slot_use: float, rate_scale: float, workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions
+    slot_use: float,
+    rate_scale: float | None,
+    workload: Workload,
+    cluster: Cluster,
+    policy: Policy,
+    conditions: Conditions,
 ) -> tuple[Conditions, str]:
     from dataclasses import replace
 
@@ -187,7 +200,7 @@ def _with_slot_use(
 
     if conditions.arrivals == "backlog":
         raise UsageError("--slot-use: a backlog has no rate, expected --arrivals trace")
-    if rate_scale != 1.0:
+    if rate_scale is not None:
         raise UsageError("--slot-use: it finds the rate scale itself, expected no --rate-scale beside it")
     found = find_rate_scale(slot_use, workload, cluster, policy, conditions)
     text = f"--rate-scale {found.rate_scale:.6g} keeps {percent(found.slot_use)} of the slots busy under {policy.label}"
@@ -200,7 +213,7 @@ def _replayed(
     from lbal.cli.progress import replay_progress
     from lbal.replay.engine import replay as run_replay
 
-    with replay_progress(policy.label) as on_progress:
+    with replay_progress(policy.label, len(workload)) as on_progress:
         return run_replay(workload, cluster, policy, conditions, keep_steps=keep_steps, on_progress=on_progress)
 
 
@@ -226,9 +239,11 @@ def _result(
     replays: list[Replay],
     notes: list[str],
 ) -> Any:
+    from lbal.analyzers.demand import demand
     from lbal.analyzers.result import Result, input_record
     from lbal.cli.wording import load_notes, replay_headline, window_note
-    from lbal.replay.outcome import run_of
+    from lbal.replay.outcome import reference_of, run_of
+    from lbal.replay.sizing import rate_scale_for
 
     backlog = conditions.arrivals == "backlog"
     config = {
@@ -245,16 +260,42 @@ def _result(
         "step_model": cluster.step_model.as_dict(),
     }
     runs = [run_of(replayed, cluster, window) for replayed in replays]  # type: ignore[arg-type]
+    runs, headroom = _with_headroom(runs, replays, workload, cluster, conditions, window)
     span = None
     if not backlog:
         assert workload.arrival_ms is not None
         span = float(workload.arrival_ms[-1] - workload.arrival_ms[0]) / conditions.rate_scale
-    notes = [*trace.meta.warnings, *notes, *load_notes(runs, config, span), *window_note(config, runs)]
+    assert trace.requests is not None
+    sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
+    suggested = 1.0 if sizing is None else sizing.rate_scale
+    notes = [*trace.meta.warnings, *notes, *load_notes(runs, config, span, suggested), *window_note(config, runs)]
     return Result(
         command="replay",
         inputs=[input_record(trace)],
         config=config,
         runs=runs,
-        headline=replay_headline(runs),
+        headline=replay_headline(runs, reference_of(runs)),
         notes=notes,
+        headroom=headroom,
     )
+
+
+def _with_headroom(
+    runs: list[Run],
+    replays: list[Replay],
+    workload: Workload,
+    cluster: Cluster,
+    conditions: Conditions,
+    window: Any,
+) -> tuple[list[Run], dict[str, Any]]:
+    from dataclasses import replace
+
+    from lbal.cli.wording import replay_headroom
+    from lbal.replay.outcome import headroom_of, reference_of, with_recovered
+
+    bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
+    runs = with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
+    best = min(runs, key=lambda run: run.metrics["barrier_idle_fraction"].value)
+    reference = reference_of(runs)
+    findings = replay_headroom(runs, reference)
+    return runs, {"reference": reference.label, "best": best.label, "findings": findings}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,19 +22,23 @@ def validate(
     from lbal.cli.numbers import count, listed
     from lbal.cli.reports.json import JsonReport
 
-    records = []
+    records: list[dict[str, Any]] = []
+    notes: list[str] = []
+    lines: list[str] = []
     for name in traces:
         trace = read_trace(name, format_name=format_name, options=ReadOptions(strict=strict))
         records.append(input_record(trace))
-        for warning in trace.meta.warnings:
-            say(f"note: {trace.meta.source}: {warning}")
+        notes += [f"note: {trace.meta.source}: {warning}" for warning in trace.meta.warnings]
         parts = []
         if trace.num_requests:
             parts.append(count(trace.num_requests, "request"))
         if trace.num_steps:
             parts.append(f"{count(trace.num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
-        if not as_json:
-            emit(f"{trace.meta.source}: valid {trace.meta.format} trace with {listed(parts)}\n")
-    if as_json:
+        lines.append(f"{trace.meta.source}: valid {trace.meta.format} trace with {listed(parts)}\n")
+    for note in notes:
+        say(note)
+    if not as_json:
+        emit("".join(lines))
+    else:
         result = Result("validate", records, {"strict": strict}, [], headline=f"{count(len(records), 'valid trace')}.")
         emit(JsonReport().render(result))

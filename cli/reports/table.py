@@ -14,9 +14,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.result import Result, Run
-from lbal.cli.numbers import coefficient_text, percent, shown_unit, shown_value
+from lbal.cli.numbers import coefficient_text, count, percent, shown_unit, shown_value
 from lbal.cli.reports.base import Report
 
 PIPE_WIDTH = 10_000
@@ -38,12 +38,22 @@ COMPARED = (
     "steps",
     "requests_completed",
 )
+HEADROOM = (
+    "unavoidable_idle_fraction",
+    "avoidable_idle_fraction",
+    "recovered_idle_fraction",
+    "makespan_bound_fraction",
+)
 CAUSES_IN_WORDS = {
     "empty": "ranks without work",
     "count": "numbers of requests differ",
     "length": "lengths of requests differ",
     "unexplained": "not explained by load",
 }
+
+
+class Command(Text):
+    """A line to copy: it is never broken."""
 
 
 class TableReport(Report):
@@ -69,7 +79,10 @@ class TableReport(Report):
         buffer = io.StringIO()
         console = Console(file=buffer, width=width, force_terminal=terminal, highlight=False)
         for part in _parts(result, width):
-            console.print(part)
+            if isinstance(part, Table):  # already as narrow as it can be: wider than the terminal rather than cut
+                console.print(part, width=PIPE_WIDTH, crop=False, no_wrap=True, overflow="ignore")
+            else:
+                console.print(part, soft_wrap=isinstance(part, Command))
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
@@ -81,10 +94,14 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
     yield ""
     if result.workload:
         yield from _fitted(*_demand_table(result.workload), width)
+        yield ""
+        yield from _fitted(*_length_table(result.workload), width)
         yield Text("\nTo model its barrier idle:", style="bold")
-        yield Text(result.workload["replay_command"])
+        yield Command(result.workload["replay_command"])
         return
-    yield from _fitted(*_metric_table(result.runs), width)
+    measures = [run.metrics for run in result.runs]
+    yield from _fitted(*_metric_table(result.runs, _shown_names(result.runs), measures), width)
+    yield from _headroom(result, width)
     if result.command == "analyze":
         for run in result.runs:
             yield from _details(run, width)
@@ -92,11 +109,11 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
 
 def _context(result: Result) -> Iterator[str]:
     for item in result.inputs:
-        sizes = [f"{item[key]:,} {key}" for key in ("requests", "steps") if item.get(key)]
+        sizes = [count(item[key], key.removesuffix("s")) for key in ("requests", "steps") if item.get(key)]
         yield "trace       " + " · ".join([item["name"], item["format"], *sizes])
     config = result.config
     if result.command == "replay":
-        slots = f"{config['dp_size']} ranks x {config['max_num_seqs']} slots"
+        slots = f"{count(config['dp_size'], 'rank')} x {count(config['max_num_seqs'], 'slot')}"
         arrivals = (
             f"backlog, pool of {config['pool']}"
             if config["arrivals"] == "backlog"
@@ -110,9 +127,14 @@ def _context(result: Result) -> Iterator[str]:
             parts.append(f"drift {config['drift']}")
         yield "cluster     " + " · ".join(parts)
         yield f"signals     {_signal_ages(result.runs)}"
+        knowing = [run.label for run in result.runs if run.details["uses_true_lengths"]]
+        if knowing:
+            yield f"lengths     {' · '.join(knowing)}: uses true lengths, which no router knows"
     elif config.get("dp_size"):
-        slots = f" x {config['max_num_seqs']} slots" if config.get("max_num_seqs") else ""
-        yield f"cluster     {config['dp_size']} ranks{slots}"
+        slots = f" x {count(config['max_num_seqs'], 'slot')}" if config.get("max_num_seqs") else ""
+        parts = [f"{count(config['dp_size'], 'rank')}{slots}"]
+        parts += [f"{name} {config[name]}" for name in ("policy", "arrivals", "binding", "drift") if config.get(name)]
+        yield "cluster     " + " · ".join(parts)
     if config.get("window"):
         yield (
             f"window      {config['window']} steps" if config["window"] == "all" else f"window      {config['window']}"
@@ -130,17 +152,31 @@ def _signal_ages(runs: Sequence[Run]) -> str:
     return " · ".join(f"{text} ({', '.join(labels)})" for text, labels in ages.items())
 
 
-def _metric_table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]], int]:
+def _metric_table(
+    runs: Sequence[Run], names: Sequence[str], measures: Sequence[Mapping[str, Measure]]
+) -> tuple[list[str], list[list[str]], int]:
     columns = ["metric", "unit", "basis", *[run.label for run in runs]]
-    names = [name for name in _shown_names(runs) if any(name in run.metrics for run in runs)]
     rows = []
     for name in names:
         metric = METRICS[name]
-        values = [run.metrics.get(name) for run in runs]
+        values = [known.get(name) for known in measures]
+        if not any(values):
+            continue
         basis = ", ".join(dict.fromkeys(value.basis for value in values if value is not None))
         shown = [shown_value(None if value is None else value.value, metric.unit) for value in values]
         rows.append([metric.label, shown_unit(metric.unit), basis, *shown])
     return columns, rows, 3
+
+
+def _headroom(result: Result, width: int) -> Iterator[RenderableType]:
+    if not result.headroom:
+        return
+    yield Text("\nHeadroom: what other placement or policy could change", style="bold")
+    for line in result.headroom["findings"]:
+        yield Text(line)
+    if result.command == "replay":
+        yield ""
+        yield from _fitted(*_metric_table(result.runs, HEADROOM, [run.headroom for run in result.runs]), width)
 
 
 def _shown_names(runs: Sequence[Run]) -> Sequence[str]:
@@ -177,7 +213,11 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
             ]
             for step in run.worst_steps
         ]
-        yield from _fitted(columns, rows, 0, width)
+        yield from _fitted(columns, rows, 1, width)
+
+
+def _factor(factor: float) -> str:
+    return "n/a" if factor != factor else f"{factor:.2f}x"
 
 
 def _rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
@@ -193,8 +233,8 @@ def _rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
             f"{rank['kv_tokens_mean']:,.0f}",
             f"{rank['num_running_mean']:,.1f}",
         ]
-        rows.append([*row, f"{rank['work_factor']:.2f}x"] if factors else row)
-    return ([*columns, "time for its load"] if factors else columns), rows, 0
+        rows.append([*row, _factor(rank["work_factor"])] if factors else row)
+    return ([*columns, "time for its load"] if factors else columns), rows, 1
 
 
 def _demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
@@ -207,14 +247,13 @@ def _demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]
             ["busiest 10 s over the mean", "ratio", f"{figures['peak_to_mean_10s']:.2f}"],
             ["output asked for", "tokens/s", shown_value(figures["output_tokens_per_second"], "tokens/s")],
         ]
-    for name in ("prompt_tokens", "output_tokens"):
-        parts = [
-            f"{shown_value(round(figures[f'{name}_{part}'], 1), 'tokens')}"
-            for part in ("mean", "p50", "p90", "p99", "max")
-        ]
-        rows.append([f"{name.split('_')[0]} length mean/p50/p90/p99/max", "tokens", " / ".join(parts)])
-        rows.append([f"{name.split('_')[0]} in total", "tokens", f"{figures[f'{name}_total']:,}"])
     return ["workload (measured)", "unit", "value"], rows, 2
+
+
+def _length_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
+    parts = ("mean", "p50", "p90", "p99", "max", "total")
+    rows = [[name, *[f"{figures[f'{name}_tokens_{part}']:,.0f}" for part in parts]] for name in ("prompt", "output")]
+    return ["tokens (measured)", *parts], rows, 1
 
 
 def _fitted(columns: list[str], rows: list[list[str]], fixed: int, width: int) -> Iterator[RenderableType]:

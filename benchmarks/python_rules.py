@@ -1,0 +1,58 @@
+"""Policies in plain Python with next to nothing in their rules, so that being called is what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lbal.analyzers.trace import IntArray
+from lbal.replay.policy import Router, Selector
+from lbal.replay.view import View
+
+
+@dataclass(frozen=True)
+class OnlyRank(Selector):
+    """The first in line to rank 0: for one rank with one slot."""
+
+    name: ClassVar[str] = "bench-only-rank"
+    looks_at: ClassVar[str] = "nothing"
+    compiled: ClassVar[bool] = False
+
+    def place(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:  # type: ignore[override]
+        """One request."""
+        requests[0] = pool[0]
+        ranks[0] = 0
+        return 1
+
+
+@dataclass(frozen=True)
+class FirstFit(Selector):
+    """The first in line to the first ranks with free slots."""
+
+    name: ClassVar[str] = "bench-first-fit"
+    looks_at: ClassVar[str] = "free slots"
+    compiled: ClassVar[bool] = False
+
+    def place(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:  # type: ignore[override]
+        """As many as there are free slots."""
+        free = view.max_num_seqs - view.num_running
+        slots = np.arange(view.dp_size).repeat(free)
+        count = min(size, len(slots))
+        requests[:count] = pool[:count]
+        ranks[:count] = slots[:count]
+        return count
+
+
+@dataclass(frozen=True)
+class FirstEligible(Router):
+    """The first rank that can take the request."""
+
+    name: ClassVar[str] = "bench-first-eligible"
+    looks_at: ClassVar[str] = "free slots"
+    compiled: ClassVar[bool] = False
+
+    def choose(self, view: View, request: int) -> int:  # type: ignore[override]
+        """The lowest eligible rank."""
+        return int(view.eligible.argmax())

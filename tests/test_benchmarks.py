@@ -1,0 +1,45 @@
+"""The benchmarks run and print their rows; what they measure is for a quiet machine, so no time is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = ("million", "immediate", "accounting")
+
+
+def test_the_benchmarks_print_their_rows_and_name_the_machine(tmp_path):
+    chosen = [word for name in ROWS for word in ("--only", name)]
+    record = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/run.py", "--quick", *chosen, "--json", str(record)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("machine: processor ")
+    table = lines[lines.index("") + 1 :]
+    assert table[0].split()[:2] == ["row", "what"]
+    assert {line.split()[0] for line in table[2 : table.index("")]} == set(ROWS)
+    figures = json.loads(record.read_text(encoding="utf-8"))
+    assert {row["name"] for row in figures["rows"]} == set(ROWS)
+    assert all(value > 0 for row in figures["rows"] for value in row["values"])
+    assert {row["target"] for row in figures["rows"]} == {None}
+
+
+def test_an_unknown_row_is_refused_with_the_known_ones():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/run.py", "--only", "nothing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "million" in done.stderr
