@@ -160,20 +160,25 @@ def demand_headline(figures: Mapping[str, Any]) -> str:
 
 
 def load_notes(
-    runs: Sequence[Run], config: Mapping[str, Any], arrivals_ms: float | None, suggested_scale: float
+    runs: Sequence[Run],
+    config: Mapping[str, Any],
+    *,
+    arrivals_ms: float | None,
+    suggested_scale: float,
+    slots_were_filled: bool,
 ) -> list[str]:
     """Whether the ranks are mostly empty or hopelessly overloaded, and the switch for it.
 
     `arrivals_ms` is the time from the first arrival to the last, None for a backlog; `suggested_scale` the rate scale
-    that is estimated to keep most slots busy.
+    that is estimated to keep most slots busy; with `slots_were_filled` they are known to be busy up to the drain.
     """
     first = runs[0]
     use = first.metrics["slot_use"].value
-    if arrivals_ms is None:
+    if arrivals_ms is None or slots_were_filled:
         if use < EMPTY_SLOT_USE:
             return [
-                f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since the backlog is "
-                "soon served and the rest is drain; --window admissions leaves the drain out"
+                f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since all requests are "
+                "soon admitted and the rest is drain; --window admissions leaves the drain out"
             ]
         return []
     if use < EMPTY_SLOT_USE:

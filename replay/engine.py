@@ -326,7 +326,7 @@ def _view(
         eligible=np.ones(ranks, np.bool_),
         free_kv=np.full(ranks, capacity),
         prompt_tokens=requests.prompt_tokens,
-        reserved_tokens=requests.reserved_tokens,
+        reserved_tokens=requests.reserved_tokens if cluster.kv_capacity is not None else np.zeros(count, np.int64),
         arrived_step=requests.arrived_step,
         active=slots.request,
         rank=requests.rank,

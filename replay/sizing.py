@@ -66,7 +66,10 @@ MOST_BISECTIONS = 40
 def find_rate_scale(
     slot_use: float, workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions
 ) -> Sizing:
-    """The rate scale at which `policy` keeps a share of the slots busy (mean over all steps), found by bisection.
+    """The rate scale at which `policy` keeps a share of the slots busy, found by bisection.
+
+    The share is the mean over the steps up to the last admission: the drain after it, which a high rate cannot shorten,
+    would make most shares unreachable for a short trace.
 
     Raises `UsageError` with the reachable range where no rate does, to within 0.001 (2% of small ones).
     """
@@ -75,8 +78,11 @@ def find_rate_scale(
 
     def use_at(rate_scale: float) -> float:
         replayed = replay(workload, cluster, policy, replace(conditions, rate_scale=rate_scale), keep_steps=False)
-        running = sum(float(accounts.running.sum()) for accounts in replayed.accounts.values())
-        return running / (len(replayed.step_ms) * cluster.dp_size * cluster.max_num_seqs)
+        loaded = [accounts for phase, accounts in replayed.accounts.items() if phase != "drain"] or [
+            replayed.accounts["drain"]  # all requests enter at once
+        ]
+        running = sum(float(accounts.running.sum()) for accounts in loaded)
+        return running / (sum(map(len, loaded)) * cluster.dp_size * cluster.max_num_seqs)
 
     low, high = _bracket(slot_use, use_at, policy)
     for _ in range(MOST_BISECTIONS):

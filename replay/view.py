@@ -57,7 +57,7 @@ class View(NamedTuple):
     prompt_tokens: IntArray
     """(N,) the load with which every request enters: its prompt, within the attention window if there is one."""
     reserved_tokens: IntArray
-    """(N,) KV tokens that admitting a request reserves: its load at its largest."""
+    """(N,) KV tokens that admitting a request reserves: its load at its largest; 0 without a KV capacity."""
     arrived_step: IntArray
     """(N,) the step before which a request joined the pool."""
     active: IntArray

@@ -443,10 +443,11 @@ def test_mostly_empty_and_overloaded_ranks_are_said_with_the_switch(tmp_path, ca
 
 
 def test_slot_use_finds_the_rate_scale_and_uses_it_for_every_policy(requests, capsys):
-    policies = ["--policy", "jsq", "--policy", "random"]
+    policies = ["--policy", "jsq", "--policy", "random", "--window", "admissions"]
     result = result_of(
         capsys, "replay", requests, "--dp-size", "2", "--max-num-seqs", "4", *policies, "--slot-use", "0.6"
     )
+    assert result["config"]["window"] == "admissions"
     assert values(result["runs"][0])["slot_use"] == pytest.approx(0.6, abs=1e-3)
     scale = result["config"]["rate_scale"]
     assert any(
@@ -462,8 +463,8 @@ def test_slot_use_finds_the_rate_scale_and_uses_it_for_every_policy(requests, ca
     ("arguments", "message"),
     [
         (
-            ["--slot-use", "0.999"],
-            "no arrival rate keeps 0.999 of the slots busy under jsq, expected a share of at most 0.",
+            ["--slot-use", "0.9999"],
+            "no arrival rate keeps 0.9999 of the slots busy under jsq, expected a share of at most 0.",
         ),
         (["--slot-use", "0.001"], "even single requests keep more than 0.001 of the slots busy"),
         (["--slot-use", "1.5"], "1.5 is no share, expected a number between 0 and 1"),
@@ -630,7 +631,9 @@ def test_a_replay_without_end_is_refused(tmp_path, capsys):
 def test_a_policy_file_that_exits_is_a_refusal(requests, tmp_path, capsys):
     path = tmp_path / "leaves.py"
     path.write_text("import sys; sys.exit(5)\n")
-    assert "the file fails on import: SystemExit: 5" in refused(capsys, "replay", requests, *SMALL, "--policy", f"{path}:P")
+    assert "the file fails on import: SystemExit: 5" in refused(
+        capsys, "replay", requests, *SMALL, "--policy", f"{path}:P"
+    )
 
 
 def test_a_line_to_copy_is_not_broken_on_a_narrow_terminal(requests):

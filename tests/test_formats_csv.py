@@ -159,7 +159,10 @@ def test_strict_tells_the_line_although_rows_were_excluded(read: Read) -> None:
         "1 arrival time runs backwards; requests were sorted by arrival",
     )
     expected = "expected times in order (or no --strict, to sort them)"
-    assert refusal(read, *lines, strict=True) == f"t.csv:5: TIMESTAMP: runs backwards from the request before it, {expected}"
+    assert (
+        refusal(read, *lines, strict=True)
+        == f"t.csv:5: TIMESTAMP: runs backwards from the request before it, {expected}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ RUN = """
 def test_a_rule_is_compiled_with_its_helpers_and_anew_when_they_change(tmp_path, mark):
     (tmp_path / "mine.py").write_text(textwrap.dedent(POLICY))
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    for answer in ("view.dp_size - 1", "view.dp_size - 2", "view.dp_size - 2"):
+    for answer in ("view.dp_size - 1", "view.dp_size - 2"):
         (tmp_path / "helper.py").write_text(textwrap.dedent(HELPER.format(mark=mark, answer=answer)))
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(RUN)],

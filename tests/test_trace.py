@@ -63,7 +63,10 @@ def test_requests_are_put_in_order_of_arrival_and_equal_times_keep_theirs() -> N
 
 def test_strict_refuses_times_that_run_backwards() -> None:
     problem = refusal(requests(arrival_ms=[3, 1]), strict=True, line_of_request=lambda row: row + 10)
-    assert problem == "t:11: arrival_ms: runs backwards from the request before it, expected times in order (or no --strict, to sort them)"
+    assert (
+        problem
+        == "t:11: arrival_ms: runs backwards from the request before it, expected times in order (or no --strict, to sort them)"
+    )
 
 
 def test_steps_and_ranks_are_put_in_order() -> None:

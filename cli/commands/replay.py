@@ -203,7 +203,10 @@ def _with_slot_use(
     if rate_scale is not None:
         raise UsageError("--slot-use: it finds the rate scale itself, expected no --rate-scale beside it")
     found = find_rate_scale(slot_use, workload, cluster, policy, conditions)
-    text = f"--rate-scale {found.rate_scale:.6g} keeps {percent(found.slot_use)} of the slots busy under {policy.label}"
+    text = (
+        f"--rate-scale {found.rate_scale:.6g} keeps {percent(found.slot_use)} of the slots busy under {policy.label}, "
+        "up to the last admission"
+    )
     return replace(conditions, rate_scale=found.rate_scale), text
 
 
@@ -268,7 +271,8 @@ def _result(
     assert trace.requests is not None
     sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
     suggested = 1.0 if sizing is None else sizing.rate_scale
-    notes = [*trace.meta.warnings, *notes, *load_notes(runs, config, span, suggested), *window_note(config, runs)]
+    load = load_notes(runs, config, arrivals_ms=span, suggested_scale=suggested, slots_were_filled=bool(notes))
+    notes = [*trace.meta.warnings, *notes, *load, *window_note(config, runs)]
     return Result(
         command="replay",
         inputs=[input_record(trace)],

@@ -199,8 +199,8 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
         yield Text("\nRanks: shares of time and of steps, mean loads", style="bold")
         yield from _fitted(*_rank_table(run), width)
     if run.worst_steps:
-        yield Text("\nWorst steps, by idle time over all ranks", style="bold")
-        columns = ["step", "step ms", "idle", "straggler", "its KV tokens", "mean KV tokens", "requests"]
+        yield Text("\nWorst steps, by idle time over all ranks; KV tokens of the straggler, and the mean", style="bold")
+        columns = ["step", "step ms", "idle", "straggler", "its tokens", "mean tokens", "requests"]
         rows = [
             [
                 str(step["step"]),
