@@ -21,6 +21,8 @@ from lbal.analyzers.window import Window, window_bounds
 READ_FROM_LOADS = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
 NEEDS_STEP_TIMES = {"tokens_per_second", "makespan_s"}
 SLOW_RANK_FACTOR = 1.1
+MEDIAN_STEPS = 20_000
+"""Steps, evenly spaced, that the factor of a rank is the median of in a longer trace."""
 CLOCKS_AGREE = 1.001
 """Rank times may exceed the wall time of their step by as much as clocks are read apart."""
 
@@ -204,6 +206,8 @@ def _makespan_ms(steps: StepArrays, accounts: BarrierAccounts) -> float:
 
 
 def _work_factor(steps: StepArrays, model: StepTimeModel) -> FloatArray | None:
+    assert steps.compute_ms is not None
+    steps = steps.part(slice(None, None, -(-len(steps) // MEDIAN_STEPS)))
     assert steps.compute_ms is not None
     modelled = model.rank_time_ms(steps.kv_tokens, steps.num_running)
     ratio = np.divide(steps.compute_ms, modelled, out=np.full_like(modelled, np.nan), where=modelled > 0)

@@ -298,21 +298,22 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
     frame = cast_columns(frame, STEP_COLUMNS, meta.source)
     place = _Place(meta.source, frame, line_of)
     for name in ("step", "rank"):
-        place.refuse(pl.col(name).is_null() | (pl.col(name) < 0), name, "is missing or negative", "a number from 0")
+        place.plan(pl.col(name).is_null() | (pl.col(name) < 0), name, "is missing or negative", "a number from 0")
     for name in ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms"):
         if name in frame.columns:
-            place.refuse(pl.col(name) < 0, name, "is negative", "a number of at least 0, or null for a gap")
+            place.plan(pl.col(name) < 0, name, "is negative", "a number of at least 0, or null for a gap")
     if meta.max_num_seqs is not None:
         expected = f"at most its max_num_seqs, {meta.max_num_seqs}"
-        place.refuse(pl.col("num_running") > meta.max_num_seqs, "num_running", "is more than fits", expected)
+        place.plan(pl.col("num_running") > meta.max_num_seqs, "num_running", "is more than fits", expected)
     if "step_ms" in frame.columns:
-        place.refuse(pl.col("step_ms") <= 0, "step_ms", "is not positive", "the wall time of the step in ms")
+        place.plan(pl.col("step_ms") <= 0, "step_ms", "is not positive", "the wall time of the step in ms")
     for name in ("kv_tokens", "compute_ms", "step_ms", "start_ms"):
         if name in frame.columns:
-            place.refuse(~pl.col(name).is_finite(), name, "is not a finite number", "a number, or null for a gap")
+            place.plan(~pl.col(name).is_finite(), name, "is not a finite number", "a number, or null for a gap")
     if meta.dp_size is not None:
         expected = f"a rank in 0..{meta.dp_size - 1}"
-        place.refuse(pl.col("rank") >= meta.dp_size, "rank", "is out of range", expected)
+        place.plan(pl.col("rank") >= meta.dp_size, "rank", "is out of range", expected)
+    place.enforce()
     dp_size = meta.dp_size or int(frame["rank"].max()) + 1  # type: ignore[arg-type]
     if not _is_rectangular(frame, dp_size):
         frame = frame.sort("step", "rank", maintain_order=True)
@@ -369,6 +370,18 @@ class _Place:
     source: str
     frame: pl.DataFrame
     line_of: LineOf
+    planned: list[tuple[pl.Expr, str, str, str]] = field(default_factory=list)
+
+    def plan(self, broken: pl.Expr, name: str, problem: str, expected: str) -> None:
+        """A rule for `enforce`, which looks at all of them in one pass over the table."""
+        self.planned.append((broken, name, problem, expected))
+
+    def enforce(self) -> None:
+        """Raise `InputError` at the first row that breaks the first planned rule that is broken."""
+        any_broken = [rule[0].fill_null(False).any().alias(str(index)) for index, rule in enumerate(self.planned)]
+        for rule, is_broken in zip(self.planned, self.frame.select(any_broken).row(0), strict=True):
+            if is_broken:
+                self.refuse(*rule)
 
     def refuse(self, broken: pl.Expr, name: str, problem: str, expected: str, *, show: bool = True) -> None:
         """Raise `InputError` at the first row where `broken` is true; `show` its value where the input says it so."""

@@ -51,7 +51,8 @@ def write_parquet(trace: Trace, directory: str | Path) -> None:
     (folder / "meta.json").write_bytes(msgspec.json.format(header_json(trace.meta), indent=2) + b"\n")
     for name, table in (("requests", trace.requests), ("steps", trace.steps)):
         if table is not None:
-            table.write_parquet(folder / f"{name}.parquet")
+            # One row group: read back in one piece, so that an array of a column is no copy.
+            table.write_parquet(folder / f"{name}.parquet", row_group_size=max(table.height, 1))
 
 
 def _records(trace: Trace) -> Iterator[list[dict[str, Any]]]:
