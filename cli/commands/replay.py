@@ -76,7 +76,7 @@ def replay(
     """Replay the requests of a trace under routing policies and compare what the barrier costs."""
     from lbal.analyzers.formats import ReadOptions, read_trace
     from lbal.analyzers.window import WINDOWS
-    from lbal.cli.console import check_reports, deliver
+    from lbal.cli.console import check_reports, deliver, report_suffixes
     from lbal.cli.files import suffix_of
     from lbal.replay.drift import parse_drift
 
@@ -88,8 +88,6 @@ def replay(
         chosen(binding, ("pool", "immediate"), "--binding")
     check_reports(outputs, force=force, input_name=trace, also=TRACE_SUFFIXES)
     policies = _policies(policy or ["round-robin", "jsq", "jsq-kv"])
-    from lbal.cli.console import report_suffixes
-
     traces = [name for name in outputs if suffix_of(name, {**report_suffixes(), **TRACE_SUFFIXES}) in TRACE_SUFFIXES]
     _one_trace_per_policy(traces, policies)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))

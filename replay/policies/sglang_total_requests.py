@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from lbal.replay.policy import WAIT, Binding, Router
-from lbal.replay.view import View
+from lbal.replay.policies.jsq import Jsq
+from lbal.replay.policy import Binding
 
 
 @dataclass(frozen=True)
-class SglangTotalRequests(Router):
+class SglangTotalRequests(Jsq):
     """Fewest running + waiting requests in a snapshot, plus one for each sent since; the lowest rank of equals."""
 
     stale: int = 15
@@ -26,13 +26,3 @@ class SglangTotalRequests(Router):
     def __post_init__(self) -> None:
         if self.stale < 0:
             raise ValueError(f"stale={self.stale}: expected at least 0 decode steps")
-
-    @staticmethod
-    def choose(view: View, request: int) -> int:
-        """The eligible rank with the fewest requests."""
-        best, least = WAIT, 0
-        for rank in range(view.dp_size):
-            load = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
-            if view.eligible[rank] and (best == WAIT or load < least):
-                best, least = rank, load
-        return best
