@@ -319,6 +319,8 @@ def _view(
         kv_capacity=capacity,
         drift=conditions.drift.per_step,
         attention_window=conditions.drift.window,
+        per_token_ms=cluster.step_model.per_token_s * 1e3,
+        per_request_ms=cluster.step_model.per_request_s * 1e3,
         **signals,
         dispatched=np.zeros(ranks, np.int64),
         tokens_dispatched=np.zeros(ranks, np.int64),

@@ -34,6 +34,10 @@ class View(NamedTuple):
     """KV tokens by which the load of an active request grows per step."""
     attention_window: float
     """A request grows for `attention_window - prompt_tokens` steps; infinite without a window."""
+    per_token_ms: float
+    """a of the step model: what a KV token adds to the rank time."""
+    per_request_ms: float
+    """b of the step model: what an active request adds to the rank time, beside its KV tokens."""
     kv_tokens: FloatArray
     """(G,) signal: resident KV tokens."""
     num_running: IntArray

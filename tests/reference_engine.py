@@ -191,6 +191,8 @@ class ReferenceEngine:
             kv_capacity=float(self.capacity),
             drift=self.drift.per_step,
             attention_window=float(self.drift.window),
+            per_token_ms=self.cluster.step_model.per_token_s * 1e3,
+            per_request_ms=self.cluster.step_model.per_request_s * 1e3,
             kv_tokens=np.zeros(ranks),
             num_running=np.zeros(ranks, np.int64),
             prompt_running=np.zeros(ranks, np.int64),
