@@ -29,6 +29,8 @@ class Run:
     worst_steps: Sequence[Mapping[str, Any]] = ()
     headroom: Mapping[str, Measure] = field(default_factory=dict)
     """How much of the idle was avoidable, and what no policy can beat."""
+    solver: Mapping[str, Any] = field(default_factory=dict)
+    """What the policy's solver says of its decisions, over the whole replay; empty without one."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -42,6 +44,7 @@ class Run:
             "attribution": dict(self.attribution),
             "worst_steps": [dict(step) for step in self.worst_steps],
             "headroom": {name: value.as_dict() for name, value in self.headroom.items()},
+            **({"solver": dict(self.solver)} if self.solver else {}),
         }
 
 

@@ -40,13 +40,24 @@ def _example_of(record: Any) -> Any:
 
 
 @cache
+def view_type() -> Any:
+    """The numba type of the view that rules get."""
+    return typeof(read_only(_example_of(View)))  # type: ignore[no-untyped-call]
+
+
+def waiting_type() -> Any:
+    """The numba type of the pool that rules get."""
+    return types.Array(types.int64, 1, "C", readonly=True)
+
+
+@cache
 def _signatures() -> tuple[Any, Any, Any]:
     """Signatures of `choose`, of `place` and of the loop, which takes the other two by pointer.
 
     Rules get the view, and the pool, as arrays that they cannot write: a rule that tries does not compile.
     """
-    shown = typeof(read_only(_example_of(View)))  # type: ignore[no-untyped-call]
-    integers, pool = types.Array(types.int64, 1, "C"), types.Array(types.int64, 1, "C", readonly=True)
+    shown, pool = view_type(), waiting_type()
+    integers = types.Array(types.int64, 1, "C")
     choose = types.int64(shown, types.int64)
     place = types.int64(shown, pool, types.int64, integers, integers)
     records = (View, core.Requests, core.Slots, core.State, core.Rows, core.Settings)
@@ -73,6 +84,12 @@ def _prepare(rule: Callable[..., int]) -> None:
         for index in folder.glob(f"{name}-*.nbi"):
             if index.stat().st_mtime <= changed:
                 index.unlink(missing_ok=True)
+
+
+def compiled_helper(function: Callable[..., Any], signature: Any) -> Any:
+    """A marked function (`jitable`), compiled by itself for one signature."""
+    _prepare(function)
+    return compiled(function, signature)
 
 
 @cache
@@ -147,5 +164,5 @@ class Rules:
     def _called_back_place(self, policy: Selector, pool: Any, requests: Any, ranks: Any) -> Any:
         waiting = pool.view()
         waiting.flags.writeable = False
-        callback = self._guarded(lambda size: policy.place(self.shown, waiting[:size], size, requests, ranks))
+        callback = self._guarded(lambda size: policy.decide(self.shown, waiting[:size], size, requests, ranks))
         return njit(_signatures()[1])(lambda _view, _pool, size, _requests, _ranks: callback(size))

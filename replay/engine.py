@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -86,6 +86,8 @@ class Replay:
     """(N,) the step in which each request was admitted."""
     waited_steps: IntArray
     """(N,) steps between joining the pool or queue and admission."""
+    statistics: dict[str, Any] = field(default_factory=dict)
+    """What the policy says of its decisions (`Policy.statistics`)."""
 
 
 @dataclass
@@ -181,7 +183,8 @@ def replay(
         )
         counters[core.ROWS] = 0
         on_progress(Progress(trajectory.steps, int(counters[core.COMPLETED]), len(workload)))
-    return _result(workload, cluster, policy, binding, conditions, requests, trajectory)
+    statistics = policy.statistics(view.memory)
+    return replace(_result(workload, cluster, policy, binding, conditions, requests, trajectory), statistics=statistics)
 
 
 def _binding(policy: Policy, conditions: Conditions) -> Binding:

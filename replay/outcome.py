@@ -56,6 +56,7 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window) -> Run:
         ranks=rank_table(accounts),
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
+        solver=replayed.statistics,
     )
 
 

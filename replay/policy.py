@@ -73,6 +73,10 @@ class Policy(ABC):
         """Numbers of its own that the policy keeps between decisions; they start at 0."""
         return 0
 
+    def statistics(self, memory: FloatArray) -> dict[str, Any]:
+        """What the policy has to say of a replay, from the memory that it left: the `solver` record of the run."""
+        return {}
+
     @property
     def staleness(self) -> tuple[float, int]:
         """(ms, decode steps) that must both have passed before the signals are renewed; (0, 0) for live ones."""
@@ -118,6 +122,10 @@ class Selector(Policy):
         `pool[:size]` are the waiting requests in order. `requests` and `ranks` have room for every
         free slot. Together the choices must respect `max_num_seqs` and `free_kv`.
         """
+
+    def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
+        """What is called instead of `place` where the policy is not compiled: it may use the policy's parameters."""
+        return self.place(view, pool, size, requests, ranks)
 
 
 POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy)

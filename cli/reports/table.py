@@ -86,6 +86,12 @@ class TableReport(Report):
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
+def _proof(solver: Mapping[str, Any]) -> str:
+    gap = solver["gap_sum"] / solver["objective_sum"] if solver["objective_sum"] else 0.0
+    share = percent(solver["proven_optimal_fraction"])
+    return f"{share} of {count(solver['decisions'], 'decision')} proven optimal, sum of gaps {percent(gap)} of J"
+
+
 def _parts(result: Result, width: int) -> Iterator[RenderableType]:
     yield Text(result.headline, style="bold")
     yield ""
@@ -130,6 +136,7 @@ def _context(result: Result) -> Iterator[str]:
         knowing = [run.label for run in result.runs if run.details["uses_true_lengths"]]
         if knowing:
             yield f"lengths     {' · '.join(knowing)}: uses true lengths, which no router knows"
+        yield from (f"solver      {run.label}: {_proof(run.solver)}" for run in result.runs if run.solver)
     elif config.get("dp_size"):
         slots = f" x {count(config['max_num_seqs'], 'slot')}" if config.get("max_num_seqs") else ""
         parts = [f"{count(config['dp_size'], 'rank')}{slots}"]

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import cache
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lbal.analyzers.trace import IntArray
+from lbal.analyzers.trace import FloatArray, IntArray
 from lbal.replay.jitable import jitable
 from lbal.replay.policy import Selector
 from lbal.replay.predictors import Predicting
 from lbal.replay.projection import load_units, project_active, project_waiting
-from lbal.replay.solver.fast import fast_placement
+from lbal.replay.solver import StepProblem, solve
+from lbal.replay.solver.fast import EFFORT, fast_placement
 from lbal.replay.view import STEP, View
 
-HORIZON, LOAD, METHOD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT = range(2, 9)
+HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT = range(2, 8)
 """Places in `View.parameters`, after those of the predictor."""
 TIME = 0
 """`load=time` among its choices."""
+DECISIONS, PROVEN, GAP, OBJECTIVE = range(4)
+"""Places in the memory, of the exact method: steps decided, those proven optimal, and sums over steps."""
 
 
 @dataclass(frozen=True)
 class BfIo(Predicting, Selector):
-    """Places the waiting requests that lower the projected imbalance over the next steps most."""
+    """Chooses which waiting requests go where so that the projected imbalance of the next steps is least.
+
+    Of all placements that fill the free slots, that with the least J = sum_h w_h * (overflow * max_g L_g(h) - sum_g
+    L_g(h)), h = 0..H, w_h = discount^h, with the expected loads of `replay/projection.py`. H = 0 needs no prediction
+    and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
+    (`slack`) would fit, the first such ones fill it.
+    """
 
     name: ClassVar[str] = "bf-io"
     looks_at: ClassVar[str] = "rank times, prompts and predicted lengths"
@@ -34,7 +45,6 @@ class BfIo(Predicting, Selector):
     """H, steps looked ahead."""
     load: Literal["time", "kv"] = "time"
     """What is balanced: rank time by the step model, or KV tokens as in the paper."""
-    method: Literal["fast", "exact"] = "fast"
     discount: float = 0.6
     """Weight of each step relative to the one before it."""
     overflow: float = 0.0
@@ -42,7 +52,13 @@ class BfIo(Predicting, Selector):
     slack: int = -1
     """Only the first U+slack waiting requests are considered where U can be placed; -1 for all."""
     max_wait: int = 0
-    """Requests that have waited that many steps go first; 0 for never."""
+    """Requests that have waited that many steps go first, as far as they fit; 0 for never."""
+    method: Literal["fast", "exact"] = "fast"
+    """`exact` proves placements optimal, and takes up to seconds for each."""
+    gap: float = 0.0
+    """With `exact`: a J that is proven to be within this share of the least is good enough."""
+    limit: float = 1.0
+    """With `exact`: time for a step, of the solver's own clock (0.3 to 0.6 of it pass in a second)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +69,13 @@ class BfIo(Predicting, Selector):
             raise ValueError(f"discount: {self.discount} is no discount, expected a number above 0 and at most 1")
         if not 0 <= self.overflow < math.inf:
             raise ValueError(f"overflow: {self.overflow} is no weight, expected a number above 0, or 0 for G")
+        if not 0 <= self.gap < 1:
+            raise ValueError(f"gap: {self.gap} is no gap, expected a number of at least 0 and below 1")
+        if not 0 < self.limit < math.inf:
+            raise ValueError(f"limit: {self.limit} is no limit, expected a number above 0")
+        for name, usual in (("gap", 0.0), ("limit", 1.0)):
+            if self.method != "exact" and getattr(self, name) != usual:
+                raise ValueError(f"{name}: the method {self.method} proves nothing, expected method=exact with it")
 
     @property
     def uses_true_lengths(self) -> bool:  # type: ignore[override]
@@ -69,33 +92,105 @@ class BfIo(Predicting, Selector):
         """As the predictor does, if there is anything to predict."""
         return self.horizon > 0 and super().learns_lengths
 
+    @property
+    def compiled(self) -> bool:  # type: ignore[override]
+        """True for `fast`."""
+        return self.method == "fast"
+
+    def memory_size(self, dp_size: int) -> int:
+        """With `exact`, what the statistics are made of."""
+        return 0 if self.compiled else 4
+
+    def statistics(self, memory: FloatArray) -> dict[str, Any]:
+        """With `exact`: decisions, the share of them proven optimal, and sums of gaps and of J."""
+        if self.compiled:
+            return {}
+        decisions = int(memory[DECISIONS])
+        return {
+            "method": self.method,
+            "decisions": decisions,
+            "proven_optimal_fraction": float(memory[PROVEN]) / decisions if decisions else 1.0,
+            "gap_sum": float(memory[GAP]),
+            "objective_sum": float(memory[OBJECTIVE]),
+        }
+
     @staticmethod
     def place(view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
         """The placement with about the least J (`solver.fast`)."""
-        numbers = view.parameters
-        per_token, per_request = load_units(view, numbers[LOAD] == TIME)
-        steps = int(numbers[HORIZON]) + 1
-        loads, profiles = np.zeros((view.dp_size, steps)), np.zeros((size, steps))
-        project_active(view, per_token, per_request, loads)
-        project_waiting(view, pool, size, per_token, per_request, profiles)
-        weights = np.ones(steps)
-        for h in range(1, steps):
-            weights[h] = weights[h - 1] * numbers[DISCOUNT]
-        free = view.max_num_seqs - view.num_running
-        forced, allowed = np.zeros(size, np.bool_), np.ones(size, np.bool_)
-        if numbers[MAX_WAIT] > 0:
-            for index in range(size):
-                forced[index] = view.clock[STEP] - view.arrived_step[pool[index]] >= numbers[MAX_WAIT]
-        if numbers[SLACK] >= 0:
-            allowed[min(int(min(free.sum(), size) + numbers[SLACK]), size) :] = False
-        reserved = view.reserved_tokens[pool[:size]]
-        overflow = numbers[OVERFLOW] if numbers[OVERFLOW] > 0 else float(view.dp_size)
+        loads, profiles, weights, overflow, free, room, reserved, forced, allowed = step_problem(view, pool, size)
         placed = fast_placement(
-            loads, profiles, weights, overflow, free, view.free_kv, reserved, forced, allowed, requests, ranks, 15, 1
+            loads, profiles, weights, overflow, free, room, reserved, forced, allowed, requests, ranks, EFFORT
         )
         for index in range(placed):
             requests[index] = pool[requests[index]]
         return fill_what_fits(view, pool, size, requests, ranks, placed)
+
+    def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
+        """The placement with the least J (`solver.exact`), as far as the limit allows."""
+        problem = problem_of(view, pool, size)
+        if problem.num_placed == 0:
+            return 0
+        solution = solve(problem, "exact", gap=self.gap, deterministic_limit=self.limit)
+        placed = len(solution.requests)
+        requests[:placed], ranks[:placed] = pool[solution.requests], solution.ranks
+        memory = view.memory
+        memory[DECISIONS] += 1
+        memory[PROVEN] += solution.status == "optimal"
+        memory[GAP] += solution.gap or 0.0
+        memory[OBJECTIVE] += solution.objective
+        return fill_what_fits(view, pool, size, requests, ranks, placed)
+
+
+def problem_of(view: View, pool: IntArray, size: int) -> StepProblem:
+    """The problem that `bf-io` solves in this step."""
+    loads, profiles, weights, overflow, free, room, reserved, forced, allowed = _compiled_problem()(view, pool, size)
+    return StepProblem(loads, free, profiles, weights, overflow, room, reserved, forced, allowed)
+
+
+@cache
+def _compiled_problem() -> Any:
+    from numba import types
+
+    from lbal.replay.compiling import compiled_helper, view_type, waiting_type
+
+    return compiled_helper(step_problem, (view_type(), waiting_type(), types.int64))
+
+
+@jitable
+def step_problem(
+    view: View, pool: IntArray, size: int
+) -> tuple[
+    FloatArray, FloatArray, FloatArray, float, IntArray, FloatArray, IntArray, NDArray[np.bool_], NDArray[np.bool_]
+]:
+    """The fields of this step's `StepProblem`, in the order of `fast_placement`."""
+    numbers = view.parameters
+    per_token, per_request = load_units(view, numbers[LOAD] == TIME)
+    steps = int(numbers[HORIZON]) + 1
+    loads, profiles = np.zeros((view.dp_size, steps)), np.zeros((size, steps))
+    project_active(view, per_token, per_request, loads)
+    project_waiting(view, pool, size, per_token, per_request, profiles)
+    weights = np.ones(steps)
+    for h in range(1, steps):
+        weights[h] = weights[h - 1] * numbers[DISCOUNT]
+    free = view.max_num_seqs - view.num_running
+    forced, allowed = np.zeros(size, np.bool_), np.ones(size, np.bool_)
+    if numbers[MAX_WAIT] > 0:
+        for index in range(size):
+            forced[index] = view.clock[STEP] - view.arrived_step[pool[index]] >= numbers[MAX_WAIT]
+    if numbers[SLACK] >= 0:
+        allowed[min(int(min(free.sum(), size) + numbers[SLACK]), size) :] = False
+    overflow = numbers[OVERFLOW] if numbers[OVERFLOW] > 0 else float(view.dp_size)
+    return (
+        loads,
+        profiles,
+        weights,
+        overflow,
+        free,
+        view.free_kv.copy(),
+        view.reserved_tokens[pool[:size]],
+        forced,
+        allowed,
+    )
 
 
 @jitable
