@@ -1,4 +1,4 @@
-"""Policies in plain Python with next to nothing in their rules, so that being called is what is measured."""
+"""Policies in plain Python: next to nothing in their rules, so that being called is measured, or notes of problems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from lbal.analyzers.trace import IntArray
+from lbal.replay.policies.bf_io import BfIo, problem_of
 from lbal.replay.policy import Router, Selector
+from lbal.replay.solver import StepProblem, solve
 from lbal.replay.view import View
 
 
@@ -56,3 +58,21 @@ class FirstEligible(Router):
     def choose(self, view: View, request: int) -> int:  # type: ignore[override]
         """The lowest eligible rank."""
         return int(view.eligible.argmax())
+
+
+@dataclass(frozen=True)
+class Noting(BfIo):
+    """bf-io that notes the problem of every step it decides."""
+
+    name: ClassVar[str] = "noting"
+    compiled: ClassVar[bool] = False  # type: ignore[assignment]
+    problems: ClassVar[list[StepProblem]] = []
+
+    def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
+        """What `bf-io` decides."""
+        problem = problem_of(view, pool, size)
+        self.problems.append(problem)
+        solution = solve(problem)
+        placed = len(solution.requests)
+        requests[:placed], ranks[:placed] = pool[solution.requests], solution.ranks
+        return placed

@@ -209,6 +209,43 @@ def callback(bench: Bench) -> Iterator[Row]:
         yield Row("callback", text, [count / run["loop"] for run in runs], "per s")
 
 
+def solver(bench: Bench) -> Iterator[Row]:
+    """Decisions of the fast solver, their gaps to proven optima, and whole replays."""
+    for ranks, slots, pool, full, p50, p99 in (
+        (8, 16, 32, 300, 0.05, 0.2),
+        (16, 72, 64, 100, None, None),
+        (32, 72, 128, 100, 2.0, 6.0),
+        (256, 72, 1_024, 40, 25.0, 75.0),
+    ):
+        if bench.quick and ranks > 8:
+            continue
+        for horizon in (0, 20):
+            count, shape = max(bench.size(full), 3), {"ranks": ranks, "slots": slots, "pool": pool, "horizon": horizon}
+            found, _ = run_task("decisions", **shape, count=count, repeat=3)
+            milliseconds = sorted(second * 1e3 for second in found["seconds"])
+            late = milliseconds[int(0.99 * (len(milliseconds) - 1))]
+            what = f"fast decision, G={ranks}, B={slots}, pool {pool:,}, H={horizon}, {found['placed']:.1f} placed"
+            for name, value, target in (("p50", median(milliseconds), p50), ("p99", late, p99)):
+                known = bench.target(target) if target is not None and horizon else None
+                yield Row("solver", f"{what}: {name}", [value], "ms", known)
+            if ranks > 16:
+                continue
+            result, _ = run_task("gaps", **shape, count=max(bench.size(40), 3), limit=0.5)
+            share = f"G={ranks}, B={slots}, H={horizon}, {result['proven']:.0%} proven"
+            mean = sum(result["relative"]) / max(len(result["relative"]), 1) * 100
+            target = bench.target(0.0 if ranks == 8 else 0.5)
+            yield Row("solver", f"mean gap to proven optima, {share}", [mean], "% of J", target)
+            yield Row("solver", f"sum of gaps to proven optima, {share}", [result["total"] * 100], "% of sum of J")
+            most = max(result["of_load"]) * 100
+            yield Row("solver", f"largest excess over exact, {share}", [most], "% of load", bench.target(0.5))
+    count = bench.size(8_000)
+    for times in (1, 100):
+        for policy in ("bf-io", "bf-io:horizon=0"):
+            found, _ = run_task("solver_replay", count=count, times_prompt=times, policy=policy, repeat=bench.times())
+            what = f"{count:,} requests, prompts x {times}, G=16, B=72, backlog, {policy}: the loop"
+            yield Row("solver", what, [second * 1e3 for second in found["loop"]], "ms", bench.target(200.0))
+
+
 def cold_start(bench: Bench) -> Iterator[Row]:
     """The first run of all, with nothing compiled."""
     command = ["replay", str(ROOT / "sample_traces" / "requests_2000.jsonl"), "--dp-size", "8", "--max-num-seqs", "32"]
@@ -264,6 +301,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "reading": reading,
     "accounting": accounting,
     "callback": callback,
+    "solver": solver,
     "cold-start": cold_start,
     "curve": curve,
 }

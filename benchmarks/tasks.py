@@ -24,6 +24,7 @@ from lbal.analyzers.recorded import analyze_steps
 from lbal.analyzers.trace import StepArrays
 from lbal.replay.engine import Cluster, Conditions, Replay, replay
 from lbal.replay.policy import POLICIES, Policy, parse_policy
+from lbal.replay.solver import StepProblem, solve
 from lbal.replay.step_models import paper_release
 from lbal.replay.workload import Workload
 
@@ -200,6 +201,55 @@ def callback(rule: str, count: int, ranks: int, slots: int, output: int | None =
         "steps": len(replayed.step_ms),
         "admission_steps": len(np.unique(replayed.admitted_step)),
     }
+
+
+def steady_problems(ranks: int, slots: int, pool: int, horizon: int, count: int) -> list[StepProblem]:
+    """Problems that `bf-io` meets while all slots are busy and the pool is full, with true lengths, evenly chosen."""
+    import python_rules
+
+    found = python_rules.Noting.problems
+    found.clear()
+    policy = python_rules.Noting(horizon=horizon, discount=1.0, predictor="oracle")
+    turns = 30 if ranks * slots < 10_000 else 8
+    workload = workloads.shuffled(turns * ranks * slots)
+    replay(workload, cluster_of(ranks, slots), policy, Conditions("backlog", pool=pool), keep_steps=False)
+    steady = [problem for problem in found if len(problem.profiles) == pool and 0 < problem.num_placed < pool]
+    steady = steady[len(steady) // 2 :]
+    return steady[:: max(1, len(steady) // count)][:count]
+
+
+def decisions(ranks: int, slots: int, pool: int, horizon: int, count: int, repeat: int) -> dict[str, Any]:
+    """Times of the fast solver on such problems, the shortest of some runs of each."""
+    problems = steady_problems(ranks, slots, pool, horizon, count)
+    solve(problems[0])
+    seconds = [min(solve(problem).seconds for _ in range(repeat)) for problem in problems]
+    placed = float(np.mean([problem.num_placed for problem in problems]))
+    return {"seconds": seconds, "placed": placed}
+
+
+def gaps(ranks: int, slots: int, pool: int, horizon: int, count: int, limit: float) -> dict[str, Any]:
+    """Fast against exact on such problems, where that proves: differences in J and in shares of the load."""
+    relative, of_load, proven, sums = [], [], 0, np.zeros(2)
+    problems = steady_problems(ranks, slots, pool, horizon, count)
+    for problem in problems:
+        exact, fast = solve(problem, "exact", deterministic_limit=limit), solve(problem)
+        apart = fast.objective - exact.objective
+        load = problem.weights @ (problem.loads.sum(axis=0) + problem.profiles[fast.requests].sum(axis=0))
+        of_load.append(apart / load)
+        if exact.status == "optimal":
+            proven += 1
+            sums += apart, exact.objective
+            relative.append(apart / exact.objective if exact.objective > 0 else float(apart > 0))
+    total = float(sums[0] / sums[1]) if sums[1] else 0.0
+    return {"relative": relative, "of_load": of_load, "total": total, "proven": proven / len(problems)}
+
+
+def solver_replay(count: int, times_prompt: int, policy: str, repeat: int) -> dict[str, Any]:
+    """Replays of a backlog with prompts so many times as long."""
+    chosen, workload = loaded(parse_policy(policy)), workloads.tiled(count)
+    workload.prompt_tokens[:] *= times_prompt
+    runs = [timed_replay(workload, cluster_of(16), chosen) for _ in range(repeat)]
+    return {"loop": [run[0] for run in runs], "steps": len(runs[0][2].step_ms)}
 
 
 def reading(path: str) -> dict[str, Any]:

@@ -45,6 +45,14 @@ def tiled(count: int, arrival_ms: FloatArray | None = None) -> Workload:
     )
 
 
+def shuffled(count: int) -> Workload:
+    """The lengths, drawn with replacement: no order is met twice."""
+    source, pairs = lengths()
+    prompts, outputs = pairs[np.random.default_rng(SEED).integers(0, len(pairs), count)].T
+    ids = pl.Series("request_id", np.arange(count))
+    return Workload(source, ids, np.ascontiguousarray(prompts), np.ascontiguousarray(outputs), None, None)
+
+
 def poisson(count: int, per_second: float) -> Workload:
     """The lengths, over and over, with exponential gaps between arrivals."""
     gaps = np.random.default_rng(SEED).exponential(1e3 / per_second, count)

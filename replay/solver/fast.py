@@ -36,7 +36,7 @@ from lbal.replay.solver.search import (
 
 ALIGNED, SMALLEST, BY_RESERVATION = range(3)
 """Constructions; the last one only where requests reserve KV room."""
-EFFORT = 45_000.0
+EFFORT = 30_000.0
 """Evaluations, of some 10 ns each, after which there are no more kicks."""
 EFFORT_PER_CHOICE = 100.0
 """Most that kicks may take, per placed request but the first, and per waiting one."""

