@@ -5,11 +5,12 @@ written as an excess over a lower bound of theirs: with z_h = M_h - base_h >= 0,
 
     J = constant + sum_h w_h * overflow * z_h - sum_i c_i,  c_i = sum_h w_h * p_i(h), i the placed requests.
 
-What makes proofs quick, beside the relaxation (`linearization_level=2`): a rank with one free slot takes one request,
-so that z_h >= sum_i max(0, L_g(h) + p_i(h) - base_h) * x_ig, and a request goes to one rank, so that the same holds
-summed over g. Both are much tighter than the plain rows, and the tighter the higher the base. The base starts from the
-largest load without placement and is raised by linear programs: the least M_h of any relaxed placement that is better
-than the best one known (`relaxation`). Only such placements are then searched for (`integers` has the rounding).
+What makes proofs quick, beside the relaxation (`linearization_level=2`, without CP-SAT's own cuts): a rank with one
+free slot takes one request, so that z_h >= sum_i max(0, L_g(h) + p_i(h) - base_h) * x_ig, and a request goes to one
+rank, so that the same holds summed over g. Both are much tighter than the plain rows, and the tighter the higher the
+base. The base starts from the largest load without placement and is raised by linear programs: the least M_h of any
+relaxed placement that is better than the best one known (`relaxation`). Only such placements are then searched for
+(`integers` has the rounding). So the better the start, the quicker the proof.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def solve_exact(
 
     `start` is a placement to improve on; one that breaks a constraint, or places too few, is not used. The search ends
     once J is proven to be within the relative `gap` of the least, or after `deterministic_limit` of CP-SAT's own time
-    (of which 0.3 to 0.6 pass in a second), so that the result depends on no clock. Then it is the best placement
+    (of which 0.6 to 0.9 pass in a second), so that the result depends on no clock. Then it is the best placement
     found, with status `feasible` and its bound, which is None where even the number of requests that fit is unknown.
     """
     began = time.perf_counter()
