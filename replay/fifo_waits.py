@@ -34,10 +34,11 @@ def late_share(memory: FloatArray) -> float:
 
 @frugal
 def note_admissions(view: View, requests: IntArray, count: int, late: float) -> None:
-    """Take this step's admissions into account: those who waited more than `late` times FIFO's p99 count as late."""
+    """Take this step's admissions into account: late are those beyond `late` times FIFO's p99, in whole steps."""
     memory = view.memory
+    limit = math.ceil(late * max(memory[USUAL], 1.0))
     for index in range(count):
-        memory[LATE] += waited(view, requests[index]) > late * memory[USUAL]
+        memory[LATE] += waited(view, requests[index]) > limit
     first = int(memory[ADMITTED])
     for request in range(first, first + count):
         wait = waited(view, request)

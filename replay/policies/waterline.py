@@ -42,6 +42,8 @@ PATIENCE = 6
 """A berthed request accepts to stand out by its size times (age / limit) to that power."""
 DUE = 1e4
 """Price of a request at its limit, times what it would cost the largest one to stand out in full."""
+NEARLY = 0.97
+"""Share of the usual limit from which on a wait counts as late: FIFO's p99 is known to some 1%."""
 LATE_FREELY, LATE_AT_MOST = 0.005, 0.008
 """Shares of late requests up to which the usual limit does not bind, and from which on it does in full."""
 
@@ -131,7 +133,7 @@ class Waterline(Predicting, Selector):
                 requests[count], ranks[count] = choice[index], s.rank_of[index]
                 count += 1
         count = fill_what_fits(view, pool, size, requests, ranks, count)
-        note_admissions(view, requests, count, view.parameters[USUAL_WAIT])
+        note_admissions(view, requests, count, NEARLY * view.parameters[USUAL_WAIT])
         return int(count)
 
 
