@@ -1,4 +1,4 @@
-"""How long requests would wait if they were admitted in order, known exactly while a policy admits them otherwise.
+"""Limits on waiting as multiples of how long FIFO would let requests wait, known while a policy admits them otherwise.
 
 Slots become free as they do, whoever takes them; first come, first served, request i is admitted in the step in which
 the number of admissions passes i. A policy that overtakes can thus hold its waits against those of FIFO as it goes:
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace import IntArray
 from lbal.replay.jitable import frugal
 from lbal.replay.view import STEP, View
 
@@ -18,6 +18,14 @@ ADMITTED, LATE, LONGEST, USUAL, BINS = 0, 1, 2, 3, 4
 OCTAVE, NUM_BINS = 64, 1024
 SIZE = BINS + NUM_BINS
 """Numbers of memory that are needed, from its first place on."""
+EARLY_USUAL, EARLY_WORST = 0.9, 0.85
+"""Shares of the limits at which requests are due: not all that are can be admitted in the same step."""
+OUTLYING = 1.4
+"""FIFO's longest wait counts up to that many times its p99: a single one may be chance."""
+NEARLY = 0.97
+"""Share of the usual limit from which on a wait counts as late: FIFO's p99 is known to some 1%."""
+LATE_FREELY, LATE_AT_MOST = 0.005, 0.008
+"""Shares of late requests up to which the usual limit does not bind, and from which on it does in full."""
 
 
 @frugal
@@ -27,16 +35,28 @@ def waited(view: View, request: int) -> float:
 
 
 @frugal
-def late_share(memory: FloatArray) -> float:
-    """Share of the admissions that were counted as late."""
-    return float(memory[LATE] / max(memory[ADMITTED], 1.0))
+def worst_limit(view: View, times: float) -> float:
+    """Steps after which any request is due; infinite for 0 times."""
+    longest = max(min(view.memory[LONGEST], OUTLYING * view.memory[USUAL]), 1.0)
+    return EARLY_WORST * times * longest if times > 0 else math.inf
 
 
 @frugal
-def note_admissions(view: View, requests: IntArray, count: int, late: float) -> None:
-    """Take this step's admissions into account: late are those beyond `late` times FIFO's p99, in whole steps."""
+def usual_limit(view: View, times: float, worst: float) -> float:
+    """Steps after which most requests are due: `worst` while few have been late, and for 0 times."""
+    if times == 0 or worst == math.inf:
+        return worst
+    usual = min(EARLY_USUAL * times * max(view.memory[USUAL], 1.0), worst)
+    late = view.memory[LATE] / max(view.memory[ADMITTED], 1.0)
+    freedom = min(max((LATE_AT_MOST - late) / (LATE_AT_MOST - LATE_FREELY), 0.0), 1.0)
+    return float(usual * (worst / usual) ** freedom)
+
+
+@frugal
+def note_admissions(view: View, requests: IntArray, count: int, times: float) -> None:
+    """Take this step's admissions into account: late are those beyond that many times FIFO's p99, in whole steps."""
     memory = view.memory
-    limit = math.ceil(late * max(memory[USUAL], 1.0))
+    limit = math.ceil(NEARLY * times * max(memory[USUAL], 1.0))
     for index in range(count):
         memory[LATE] += waited(view, requests[index]) > limit
     first = int(memory[ADMITTED])
@@ -51,3 +71,10 @@ def note_admissions(view: View, requests: IntArray, count: int, late: float) -> 
         if below >= 0.99 * memory[ADMITTED]:
             memory[USUAL] = math.floor(2.0 ** (index / OCTAVE)) - 1.0
             break
+
+
+def check_limits(usual_wait: float, worst_wait: float) -> None:
+    """Raise `ValueError` for limits that cannot be."""
+    for name, value in (("usual_wait", usual_wait), ("worst_wait", worst_wait)):
+        if not (value == 0 or 1 <= value < math.inf):
+            raise ValueError(f"{name}: {value} is no multiple of FIFO's wait, expected at least 1, or 0 for no limit")

@@ -11,20 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.replay import fifo_waits
+from lbal.replay.fifo_waits import check_limits, note_admissions, waited, worst_limit
 from lbal.replay.jitable import jitable
 from lbal.replay.policy import Selector
 from lbal.replay.predictors import Predicting
 from lbal.replay.projection import load_units, project_active, project_waiting
 from lbal.replay.solver import StepProblem, solve
 from lbal.replay.solver.fast import EFFORT, fast_placement
-from lbal.replay.view import STEP, View
+from lbal.replay.view import View
 
-HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT = range(2, 8)
+HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT, USUAL_WAIT, WORST_WAIT = range(2, 10)
 """Places in `View.parameters`, after those of the predictor."""
+PROMPTLY = 0.7
+"""Share of the usual limit from which on requests are due: more of them are at a time than there are free slots."""
 TIME = 0
 """`load=time` among its choices."""
-DECISIONS, PROVEN, GAP, OBJECTIVE = range(4)
-"""Places in the memory, of the exact method: steps decided, those proven optimal, and sums over steps."""
+DECISIONS, PROVEN, GAP, OBJECTIVE = range(fifo_waits.SIZE, fifo_waits.SIZE + 4)
+"""Places in the memory, after those of FIFO's waits: with `exact`, steps decided, those proven optimal, and sums."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class BfIo(Predicting, Selector):
     Of all placements that fill the free slots, that with the least J = sum_h w_h * (overflow * max_g L_g(h) - sum_g
     L_g(h)), h = 0..H, w_h = discount^h, with the expected loads of `replay/projection.py`. H = 0 needs no prediction
     and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
-    (`slack`) would fit, the first such ones fill it.
+    (`slack`) would fit, the first such ones fill it. What has waited too long goes first: `max_wait` steps, or
+    multiples of what FIFO's waits would be, which are known online (`replay/fifo_waits.py`).
     """
 
     name: ClassVar[str] = "bf-io"
@@ -53,6 +58,10 @@ class BfIo(Predicting, Selector):
     """Only the first U+slack waiting requests are considered where U can be placed; -1 for all."""
     max_wait: int = 0
     """Requests that have waited that many steps go first, as far as they fit; 0 for never."""
+    usual_wait: float = 3.0
+    """Times FIFO's p99 wait that 99% of the requests wait at most; 0 for no limit but the worst."""
+    worst_wait: float = 10.0
+    """Times FIFO's longest wait that any request waits, about; 0 for free choice."""
     method: Literal["fast", "exact"] = "fast"
     """`exact` proves placements optimal, and takes up to seconds for each."""
     gap: float = 0.0
@@ -69,6 +78,7 @@ class BfIo(Predicting, Selector):
             raise ValueError(f"discount: {self.discount} is no discount, expected a number above 0 and at most 1")
         if not 0 <= self.overflow < math.inf:
             raise ValueError(f"overflow: {self.overflow} is no weight, expected a number above 0, or 0 for G")
+        check_limits(self.usual_wait, self.worst_wait)
         if not 0 <= self.gap < 1:
             raise ValueError(f"gap: {self.gap} is no gap, expected a number of at least 0 and below 1")
         if not 0 < self.limit < math.inf:
@@ -98,8 +108,8 @@ class BfIo(Predicting, Selector):
         return self.method == "fast"
 
     def memory_size(self, dp_size: int) -> int:
-        """With `exact`, what the statistics are made of."""
-        return 0 if self.compiled else 4
+        """FIFO's waits and, with `exact`, what the statistics are made of."""
+        return OBJECTIVE + 1
 
     def statistics(self, memory: FloatArray) -> dict[str, Any]:
         """With `exact`: decisions, the share of them proven optimal, and sums of gaps and of J."""
@@ -123,7 +133,9 @@ class BfIo(Predicting, Selector):
         )
         for index in range(placed):
             requests[index] = pool[requests[index]]
-        return fill_what_fits(view, pool, size, requests, ranks, placed)
+        placed = fill_what_fits(view, pool, size, requests, ranks, placed)
+        note_admissions(view, requests, placed, view.parameters[USUAL_WAIT])
+        return int(placed)
 
     def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
         """The placement with the least J (`solver.exact`), as far as the limit allows."""
@@ -138,7 +150,9 @@ class BfIo(Predicting, Selector):
         memory[PROVEN] += solution.status == "optimal"
         memory[GAP] += solution.gap or 0.0
         memory[OBJECTIVE] += solution.objective
-        return fill_what_fits(view, pool, size, requests, ranks, placed)
+        placed = fill_what_fits(view, pool, size, requests, ranks, placed)
+        note_admissions(view, requests, placed, self.usual_wait)
+        return placed
 
 
 def problem_of(view: View, pool: IntArray, size: int) -> StepProblem:
@@ -174,9 +188,13 @@ def step_problem(
         weights[h] = weights[h - 1] * numbers[DISCOUNT]
     free = view.max_num_seqs - view.num_running
     forced, allowed = np.zeros(size, np.bool_), np.ones(size, np.bool_)
+    due = worst_limit(view, numbers[WORST_WAIT])
+    if due < math.inf and numbers[USUAL_WAIT] > 0:
+        due = min(due, PROMPTLY * numbers[USUAL_WAIT] * max(view.memory[fifo_waits.USUAL], 1.0))
     if numbers[MAX_WAIT] > 0:
-        for index in range(size):
-            forced[index] = view.clock[STEP] - view.arrived_step[pool[index]] >= numbers[MAX_WAIT]
+        due = min(due, numbers[MAX_WAIT])
+    for index in range(size):
+        forced[index] = waited(view, pool[index]) >= due
     if numbers[SLACK] >= 0:
         allowed[min(int(min(free.sum(), size) + numbers[SLACK]), size) :] = False
     overflow = numbers[OVERFLOW] if numbers[OVERFLOW] > 0 else float(view.dp_size)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lbal.analyzers.trace import FloatArray, IntArray
 from lbal.replay import fifo_waits, levels
-from lbal.replay.fifo_waits import LONGEST, USUAL, late_share, note_admissions, waited
+from lbal.replay.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
 from lbal.replay.jitable import frugal, jitable
 from lbal.replay.levels import GAIN, LEAST_GAIN, LEVEL, OVERSHOOT, Levels, put, search, start, start_with_all
 from lbal.replay.policies.bf_io import fill_what_fits
@@ -34,18 +34,10 @@ LARGE, MISFIT = 8.0, 3.0
 """Mean sizes from which on a request may have a berth, and by which it must exceed the level to get one."""
 BERTHED = 0.5
 """Share of the ranks that may have a berth."""
-EARLY_USUAL, EARLY_WORST = 0.9, 0.85
-"""Shares of the limits at which requests are admitted whatever it costs: others may be due in the same step."""
-OUTLYING = 1.4
-"""FIFO's longest wait counts up to that many times its p99: a single one may be chance."""
 PATIENCE = 6
 """A berthed request accepts to stand out by its size times (age / limit) to that power."""
 DUE = 1e4
 """Price of a request at its limit, times what it would cost the largest one to stand out in full."""
-NEARLY = 0.97
-"""Share of the usual limit from which on a wait counts as late: FIFO's p99 is known to some 1%."""
-LATE_FREELY, LATE_AT_MOST = 0.005, 0.008
-"""Shares of late requests up to which the usual limit does not bind, and from which on it does in full."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +76,7 @@ class Waterline(Predicting, Selector):
         super().__post_init__()
         if self.horizon < 0:
             raise ValueError(f"horizon: {self.horizon} is too few, expected at least 0")
-        for name in ("usual_wait", "worst_wait"):
-            value = getattr(self, name)
-            if not (value == 0 or 1 <= value < math.inf):
-                raise ValueError(
-                    f"{name}: {value} is no multiple of FIFO's wait, expected at least 1, or 0 for no limit"
-                )
+        check_limits(self.usual_wait, self.worst_wait)
 
     @property
     def uses_true_lengths(self) -> bool:  # type: ignore[override]
@@ -133,7 +120,7 @@ class Waterline(Predicting, Selector):
                 requests[count], ranks[count] = choice[index], s.rank_of[index]
                 count += 1
         count = fill_what_fits(view, pool, size, requests, ranks, count)
-        note_admissions(view, requests, count, NEARLY * view.parameters[USUAL_WAIT])
+        note_admissions(view, requests, count, view.parameters[USUAL_WAIT])
         return int(count)
 
 
@@ -244,24 +231,12 @@ def place_level(view: View, s: Levels, mean: float, slots: int) -> None:
 
 
 @frugal
-def worst_limit(view: View) -> float:
-    """Steps after which a request is admitted whatever it costs."""
-    times = view.parameters[WORST_WAIT]
-    longest = max(min(view.memory[LONGEST], OUTLYING * view.memory[USUAL]), 1.0)
-    return EARLY_WORST * times * longest if times > 0 else math.inf
-
-
-@frugal
 def price_waiting(view: View, pool: IntArray, s: Levels, bulk: FloatArray, mean: float) -> None:
     """Price what leaving each request in the pool costs, by its age and the load of its tokens, `bulk`."""
-    worst, times = worst_limit(view), view.parameters[USUAL_WAIT]
+    worst = worst_limit(view, view.parameters[WORST_WAIT])
     if worst == math.inf:
         return
-    limit, largest = worst, bulk[s.order[len(s.order) - 1]]
-    if times > 0:
-        usual = min(EARLY_USUAL * times * max(view.memory[USUAL], 1.0), worst)
-        free = (LATE_AT_MOST - late_share(view.memory)) / (LATE_AT_MOST - LATE_FREELY)
-        limit = usual * (worst / usual) ** min(max(free, 0.0), 1.0)
+    limit, largest = usual_limit(view, view.parameters[USUAL_WAIT], worst), bulk[s.order[len(s.order) - 1]]
     for index in range(len(pool)):
         own = worst if bulk[index] > LARGE * mean else limit
         age = waited(view, pool[index])
@@ -276,7 +251,7 @@ def use_berths(view: View, pool: IntArray, s: Levels, bulk: FloatArray, mean: fl
 
     Returns how many were admitted.
     """
-    worst, spare, held, admitted = worst_limit(view), len(pool) - slots, 0, 0
+    worst, spare, held, admitted = worst_limit(view, view.parameters[WORST_WAIT]), len(pool) - slots, 0, 0
     if worst == math.inf:
         return 0
     for rank in range(view.dp_size):
