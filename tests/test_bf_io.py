@@ -44,9 +44,6 @@ class Watched(BfIo):
     compiled = False
     seen = []  # noqa: RUF012  emptied by `steps_of`
 
-    def memory_size(self, dp_size):
-        return 4
-
     def decide(self, view, pool, size, requests, ranks):
         copied = view._replace(
             **{name: value.copy() for name, value in view._asdict().items() if isinstance(value, np.ndarray)}
@@ -68,7 +65,7 @@ class Watched(BfIo):
 
 def steps_of(**setting):
     """(view, pool, problem) of every decision of a replay."""
-    parameters = setting.pop("parameters")
+    parameters = {"worst_wait": 0.0, **setting.pop("parameters")}
     Watched.seen.clear()
     replayed(Watched(**parameters), **setting)
     assert Watched.seen
@@ -186,9 +183,19 @@ def test_without_slack_nobody_is_overtaken():
     assert (np.diff(replayed("bf-io").admitted_step) < 0).any()
 
 
+@pytest.mark.parametrize("horizon", [0, 5])
+def test_by_default_it_keeps_to_multiples_of_fifos_waits(horizon):
+    workload, shape = bursty_lengths(4_000, seed=8), (8, 16)
+    fifo = replayed("fcfs", workload=workload, shape=shape).waited_steps
+    fair = replayed(f"bf-io:horizon={horizon}", workload=workload, shape=shape).waited_steps
+    free = replayed(f"bf-io:horizon={horizon},worst_wait=0", workload=workload, shape=shape).waited_steps
+    assert np.quantile(fair, 0.99) <= 3 * np.quantile(fifo, 0.99) < np.quantile(free, 0.99)
+    assert fair.max() <= 10 * fifo.max() < free.max()
+
+
 def test_what_has_waited_long_enough_goes_first():
-    free = replayed("bf-io").waited_steps.max()
-    limited = replayed("bf-io:max_wait=10")
+    free = replayed("bf-io:worst_wait=0").waited_steps.max()
+    limited = replayed("bf-io:max_wait=10,worst_wait=0")
     assert limited.waited_steps.max() < free
     for view, pool, problem in steps_of(parameters={"max_wait": 10})[::5]:
         waited = int(view.clock[STEP]) - view.arrived_step[pool]
@@ -238,9 +245,9 @@ def test_it_balances_better_than_the_least_loaded_rank_in_order():
         spec: run_of(replayed(spec, workload=workload, shape=(8, 16)), cluster, "admissions")
         .metrics["imbalance_tokens_mean"]
         .value
-        for spec in ("jsq-kv", "bf-io", "bf-io:slack=0")
+        for spec in ("jsq-kv", "bf-io:worst_wait=0", "bf-io", "bf-io:slack=0")
     }
-    assert imbalance["bf-io"] < imbalance["bf-io:slack=0"] < imbalance["jsq-kv"]
+    assert imbalance["bf-io:worst_wait=0"] < imbalance["bf-io"] < imbalance["bf-io:slack=0"] < imbalance["jsq-kv"]
 
 
 @pytest.mark.parametrize(
@@ -249,6 +256,10 @@ def test_it_balances_better_than_the_least_loaded_rank_in_order():
         ("bf-io:horizon=-1", "horizon: -1 is too few, expected at least 0"),
         ("bf-io:slack=-2", "slack: -2 is too few, expected at least -1"),
         ("bf-io:max_wait=-1", "max_wait: -1 is too few, expected at least 0"),
+        (
+            "bf-io:usual_wait=0.5",
+            "usual_wait: 0.5 is no multiple of FIFO's wait, expected at least 1, or 0 for no limit",
+        ),
         ("bf-io:discount=0", "discount: 0.0 is no discount, expected a number above 0 and at most 1"),
         ("bf-io:overflow=-1", "overflow: -1.0 is no weight, expected a number above 0, or 0 for G"),
         ("bf-io:method=best", "method: 'best' does not fit, expected fast or exact"),

@@ -102,8 +102,8 @@ def test_at_16_ranks_of_72_slots_it_is_within_half_a_percent_of_the_load(horizon
         assert exact.bound is not None
         assert exact.bound <= exact.objective <= fast.objective
         assert fast.objective - exact.objective <= 0.005 * load_of(problem, fast)
-        gaps.append((fast.objective - exact.objective) / exact.objective)
-    assert np.median(gaps) <= 0.005
+        gaps.append((fast.objective - exact.objective) / load_of(problem, fast))
+    assert np.mean(gaps) <= 0.001, "of the load: at H=0 the least J is nearly 0"
 
 
 def test_the_same_problem_has_the_same_solution_twice():
