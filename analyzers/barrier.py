@@ -1,13 +1,17 @@
 """Barrier accounting: what each step's barrier costs, on which ranks, and why.
 
-For a step with rank times r_g (measured `compute_ms`, else a*L_g + b*n_g) the barrier idle of rank g is
+For a step with rank times r_g (measured `compute_ms`, else (a*L_g + b*n_g) / speed) the barrier idle of rank g is
 max(r) - r_g. Everything else is sums of it. Attribution is exact and additive, per rank and step:
 
-    idle = empty + count + length (+ unexplained, with measured times)
+    idle = empty + count + length (+ speed, with ranks of other speeds) (+ unexplained, with measured times)
 
 With l = sum(L)/sum(n) and c_g = (a*l + b)*n_g, over the ranks that have work: *count* is max(c) - c_g, the
-idle that the numbers of requests alone would give; *length* is the rest of the modelled idle (signed); *empty* is
-the modelled idle of ranks without work; *unexplained* is measured minus modelled idle.
+idle that the numbers of requests alone would give; *length* is the rest of the idle that equally fast ranks would have
+(signed); *empty* is that idle of ranks without work; *speed* is what the speeds of the model change (signed);
+*unexplained* is measured minus modelled idle.
+
+Energy needs three more sums (see `analyzers/energy.py`): of f(n) = n/(n+h) over the ranks, of f(n)*idle, and of
+(L/max(L))^gamma. A model of power says which h and gamma.
 
 Accounts of parts of a run add up, so a long run is accounted for in pieces that are not kept.
 """
@@ -25,12 +29,21 @@ from lbal.analyzers.jit import without_references
 from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.trace import FloatArray, IntArray, StepArrays
 
-CAUSES = ("empty", "count", "length", "unexplained")
-EMPTY, COUNT, LENGTH, UNEXPLAINED = range(4)
+CAUSES = ("empty", "count", "length", "speed", "unexplained")
+EMPTY, COUNT, LENGTH, SPEED, UNEXPLAINED = range(5)
+
+
+class PowerCurves(NamedTuple):
+    """How power depends on load: what the energy sums of the accounts are taken of. 0 where it does not."""
+
+    n_half: float = 0.0
+    """h: requests at which f(n) = n/(n+h) is one half."""
+    gamma: float = 0.0
+    """Exponent of a rank's load over the largest."""
 
 
 class StepSums(NamedTuple):
-    """Sums of each step over the ranks, shape (S,); causes (S, 4). Meanings: `BarrierAccounts`."""
+    """Sums of each step over the ranks, shape (S,); causes (S, 5). Meanings: `BarrierAccounts`."""
 
     idle_ms: FloatArray
     slowest_ms: FloatArray
@@ -39,11 +52,14 @@ class StepSums(NamedTuple):
     running: FloatArray
     straggler: IntArray
     straggler_kv_tokens: FloatArray
+    power_curve: FloatArray
+    power_curve_idle_ms: FloatArray
+    load_curve: FloatArray
     causes_ms: FloatArray
 
 
 class RankSums(NamedTuple):
-    """Sums of each rank over the steps, shape (G,); causes (G, 4). Meanings: `BarrierAccounts`."""
+    """Sums of each rank over the steps, shape (G,); causes (G, 5). Meanings: `BarrierAccounts`."""
 
     idle_ms: FloatArray
     work_ms: FloatArray
@@ -58,7 +74,7 @@ class RankSums(NamedTuple):
 class BarrierAccounts:
     """The accounts of S steps over G ranks; `a + b` are the accounts of both, in that order.
 
-    Arrays of shape (S,) are per step, those of shape (G,) or (G, 4) are sums over the steps.
+    Arrays of shape (S,) are per step, those of shape (G,) or (G, 5) are sums over the steps.
     """
 
     step: IntArray
@@ -74,8 +90,14 @@ class BarrierAccounts:
     straggler: IntArray
     """The rank with the largest rank time (the lowest of equals)."""
     straggler_kv_tokens: FloatArray
+    power_curve: FloatArray
+    """Sum over ranks of f(n) = n/(n+h); 0 without an h."""
+    power_curve_idle_ms: FloatArray
+    """Sum over ranks of f(n) times the rank's barrier idle."""
+    load_curve: FloatArray
+    """Sum over ranks of (L/max(L))^gamma, with 0 for ranks where no rank holds a token; 0 without a gamma."""
     causes_ms: FloatArray
-    """(S, 4) idle of the step by cause, in the order of `CAUSES`."""
+    """(S, 5) idle of the step by cause, in the order of `CAUSES`."""
     rank_idle_ms: FloatArray
     rank_work_ms: FloatArray
     rank_straggler: FloatArray
@@ -121,11 +143,15 @@ class BarrierAccounts:
         return np.asarray(self.step_ms - self.idle_ms / self.dp_size)
 
 
-def account(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> BarrierAccounts:
+def account(
+    steps: StepArrays, model: StepTimeModel, *, measured: bool, curves: PowerCurves | None = None
+) -> BarrierAccounts:
     """The accounts of steps whose loads are all known (no NaN in `kv_tokens` and `num_running`).
 
     With `measured`, `compute_ms` are the rank times (all must be known); otherwise the model's are. Step times
     are the recorded `step_ms` where there are any, else the model's C and b_mean terms plus the largest rank time.
+    `curves` are those of the power model, if energy is asked for. Raises `UsageError` for a speed of a rank that is
+    not there.
     """
     count, ranks = len(steps), steps.dp_size
     by_step = StepSums(
@@ -140,7 +166,8 @@ def account(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> Barri
     rank_ms = steps.compute_ms if measured else steps.kv_tokens
     assert rank_ms is not None
     loads = (np.ascontiguousarray(array) for array in (steps.kv_tokens, steps.num_running, rank_ms))
-    _sum_up()(*loads, measured, model.per_token_s * 1e3, model.per_request_s * 1e3, by_step, by_rank)
+    coefficients = (model.per_token_s * 1e3, model.per_request_s * 1e3, model.slowness(ranks))
+    _sum_up()(*loads, measured, *coefficients, *(curves or PowerCurves()), by_step, by_rank)
     step_ms = steps.step_ms
     if step_ms is None:
         mean_running = by_step.running / ranks
@@ -174,59 +201,74 @@ def sum_up(
     measured: bool,
     token_ms: float,
     request_ms: float,
+    slowness: FloatArray,
+    n_half: float,
+    gamma: float,
     by_step: StepSums,
     by_rank: RankSums,
 ) -> None:
     """One pass over the loads, shape (S, G): fills `by_step` and adds to `by_rank`. Written for compilation.
 
-    Rank times are `measured_ms` (S, G) or, unless `measured`, token_ms*tokens + request_ms*running.
+    Rank times are `measured_ms` (S, G) or, unless `measured`, slowness * (token_ms*tokens + request_ms*running).
     """
     steps, ranks = tokens.shape
     for step in range(steps):
         total_tokens, total_running, max_tokens = 0.0, 0.0, 0.0
-        slowest, slowest_modelled, straggler = -1.0, 0.0, 0
+        slowest, slowest_modelled, slowest_plain, straggler = -1.0, 0.0, 0.0, 0
         for rank in range(ranks):
             held, active = tokens[step, rank], running[step, rank]
-            modelled = token_ms * held + request_ms * active
+            plain = token_ms * held + request_ms * active
+            modelled = slowness[rank] * plain
             took = measured_ms[step, rank] if measured else modelled
             total_tokens += held
             total_running += active
             max_tokens = max(max_tokens, held)
+            slowest_plain = max(slowest_plain, plain)
             slowest_modelled = max(slowest_modelled, modelled)
             if took > slowest:
                 slowest, straggler = took, rank
         mean_length = total_tokens / total_running if total_running > 0 else 0.0
         per_request_ms = token_ms * mean_length + request_ms
-        slowest_by_count, equals = 0.0, 0
+        slowest_by_count, equals, load_curve = 0.0, 0, 0.0
         for rank in range(ranks):
             active = running[step, rank]
-            modelled = token_ms * tokens[step, rank] + request_ms * active
+            modelled = slowness[rank] * (token_ms * tokens[step, rank] + request_ms * active)
             slowest_by_count = max(slowest_by_count, per_request_ms * active)
             equals += (measured_ms[step, rank] if measured else modelled) == slowest
-        total_idle, total_empty, total_count, total_modelled = 0.0, 0.0, 0.0, 0.0
+            if gamma > 0 and max_tokens > 0:
+                load_curve += (tokens[step, rank] / max_tokens) ** gamma
+        total_idle, total_empty, total_count, total_modelled, total_plain = 0.0, 0.0, 0.0, 0.0, 0.0
+        power_curve, power_curve_idle = 0.0, 0.0
         for rank in range(ranks):
             held, active = tokens[step, rank], running[step, rank]
-            modelled = token_ms * held + request_ms * active
+            plain = token_ms * held + request_ms * active
+            modelled = slowness[rank] * plain
             took = measured_ms[step, rank] if measured else modelled
-            idle, modelled_idle = slowest - took, slowest_modelled - modelled
+            idle, modelled_idle, plain_idle = slowest - took, slowest_modelled - modelled, slowest_plain - plain
             total_idle += idle
             total_modelled += modelled_idle
+            total_plain += plain_idle
             by_rank.idle_ms[rank] += idle
             by_rank.work_ms[rank] += took
             by_rank.kv_tokens[rank] += held
             by_rank.running[rank] += active
+            by_rank.causes_ms[rank, SPEED] += modelled_idle - plain_idle
             by_rank.causes_ms[rank, UNEXPLAINED] += idle - modelled_idle
+            if n_half > 0:
+                share = active / (active + n_half)
+                power_curve += share
+                power_curve_idle += share * idle
             if took == slowest:
                 by_rank.straggler[rank] += 1.0 / equals
             if active > 0:
                 count = slowest_by_count - per_request_ms * active
                 total_count += count
                 by_rank.causes_ms[rank, COUNT] += count
-                by_rank.causes_ms[rank, LENGTH] += modelled_idle - count
+                by_rank.causes_ms[rank, LENGTH] += plain_idle - count
             else:
-                total_empty += modelled_idle
+                total_empty += plain_idle
                 by_rank.empty[rank] += 1.0
-                by_rank.causes_ms[rank, EMPTY] += modelled_idle
+                by_rank.causes_ms[rank, EMPTY] += plain_idle
         by_step.idle_ms[step] = total_idle
         by_step.slowest_ms[step] = slowest
         by_step.max_kv_tokens[step] = max_tokens
@@ -234,9 +276,13 @@ def sum_up(
         by_step.running[step] = total_running
         by_step.straggler[step] = straggler
         by_step.straggler_kv_tokens[step] = tokens[step, straggler]
+        by_step.power_curve[step] = power_curve
+        by_step.power_curve_idle_ms[step] = power_curve_idle
+        by_step.load_curve[step] = load_curve
         by_step.causes_ms[step, EMPTY] = total_empty
         by_step.causes_ms[step, COUNT] = total_count
-        by_step.causes_ms[step, LENGTH] = total_modelled - total_empty - total_count
+        by_step.causes_ms[step, LENGTH] = total_plain - total_empty - total_count
+        by_step.causes_ms[step, SPEED] = total_modelled - total_plain
         by_step.causes_ms[step, UNEXPLAINED] = total_idle - total_modelled
 
 
@@ -251,5 +297,6 @@ def _sum_up() -> Any:
     record: Any = types.NamedTuple
     by_step = record([kinds.get(name, floats) for name in StepSums._fields], StepSums)
     by_rank = record([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
-    scalars = (types.boolean, types.float64, types.float64)
+    per_rank = types.Array(types.float64, 1, "C")
+    scalars = (types.boolean, types.float64, types.float64, per_rank, types.float64, types.float64)
     return without_references(sum_up, types.void(loads, loads, loads, *scalars, by_step, by_rank))

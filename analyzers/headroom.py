@@ -1,6 +1,7 @@
 """Headroom: the idle that no other placement could have avoided, and the time that no policy can beat.
 
-Two bounds, both proven from what every placement has in common, both for equally fast ranks:
+Two bounds, both proven from what every placement has in common. The formulas are those of equally fast ranks; with
+speeds s_g the sum of the speeds stands for G, and the largest speed divides what a single rank must do.
 
 - *Unavoidable idle* (`unavoidable_idle_ms`) keeps the admissions: which requests are active in which step. It holds for
   any placement of them, even one that moves requests between ranks before every step.
@@ -96,7 +97,8 @@ def least_time_ms(
     tokens, total = (_from_the_end(np.add, values)[since] for values in (outputs, work))
     longest, heaviest = (_from_the_end(np.maximum, values)[since] for values in (outputs, work))
     steps = np.maximum(np.ceil(tokens / (dp_size * max_num_seqs)), longest)
-    bound = model.shared_s * 1e3 * steps + np.maximum(total / dp_size, heaviest)
+    speed = 1.0 / model.slowness(dp_size)
+    bound = model.shared_s * 1e3 * steps + np.maximum(total / speed.sum(), heaviest / speed.max())
     bound += model.per_mean_request_s * 1e3 * tokens / dp_size
     if arrival_ms is not None:
         bound += arrival_ms - arrival_ms[0]
@@ -123,21 +125,26 @@ def least_slowest_ms(
     - the largest r: its request is on some rank;
     - ceil(n/G) times the smallest r: some rank holds that many requests.
 
-    Where single loads are not known the second is left out, and the third takes b for the smallest r.
+    Where single loads are not known the second is left out, and the third takes b for the smallest r. With ranks of
+    other speeds the first is over the speeds of the min(G, n) fastest ranks, the others over the largest speed.
     """
+    speed = np.sort(1.0 / model.slowness(dp_size))[::-1]
     token_ms, request_ms = model.per_token_s * 1e3, model.per_request_s * 1e3
     total = token_ms * total_kv_tokens + request_ms * running
     busy = np.minimum(np.maximum(running, 1.0), dp_size)
-    by_count = np.ceil(running / dp_size)
-    bounds = [total / busy, by_count * request_ms]
+    by_count = np.ceil(running / dp_size) / speed[0]
+    bounds = [total / np.cumsum(speed)[busy.astype(np.int64) - 1], by_count * request_ms]
     if single is not None:
-        bounds += [token_ms * single.largest + request_ms, by_count * (token_ms * single.smallest + request_ms)]
+        largest_ms = (token_ms * single.largest + request_ms) / speed[0]
+        bounds += [largest_ms, by_count * (token_ms * single.smallest + request_ms)]
     return np.asarray(np.fmax.reduce(bounds))
 
 
 def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, model: StepTimeModel) -> FloatArray:
     """(S,) idle over all ranks that each step has at least, in ms: G * least largest rank time - sum of rank times.
 
+    With ranks of other speeds that sum depends on the placement: the largest that it can be, all work on the slowest
+    rank, is taken, so that the bound holds but is weak.
     `single` has the steps of the accounts. Never more than the idle there was: rounding and, where rank times are
     measured, the model cannot claim more. Where a single load exceeds what the straggler held, the requests do
     not fit the steps, and single loads are not used.
@@ -148,6 +155,7 @@ def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, m
     kv_tokens, running, ranks = accounts.total_kv_tokens, accounts.running, accounts.dp_size
     least = least_slowest_ms(kv_tokens, running, single, model, ranks)
     total = model.per_token_s * 1e3 * kv_tokens + model.per_request_s * 1e3 * running
+    total = total * model.slowness(ranks).max()
     return np.asarray(np.clip(ranks * least - total, 0.0, np.maximum(accounts.idle_ms, 0.0)))
 
 

@@ -1,18 +1,38 @@
 """Time of a step: t = C + max_g(a*L_g + b*n_g) + b_mean*mean(n)  (L in KV tokens, n in requests).
 
-A rank's own time, `rank time`, is a*L + b*n; the barrier waits for the largest. C is shared work
-(weights, collectives): busy, not idle.
+A rank's own time, `rank time`, is (a*L + b*n) / speed; the barrier waits for the largest. C is shared work
+(weights, collectives): busy, not idle. All speeds are 1 unless a rank is known to be slow or fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace import FloatArray, StepArrays
+
+LEAST_SPEED, MOST_SPEED = 0.01, 100.0
+"""Speeds beyond these are typing mistakes."""
+COEFFICIENTS = {
+    "C": "shared_s",
+    "a": "per_token_s",
+    "b": "per_request_s",
+    "b_mean": "per_mean_request_s",
+    "p": "per_prefill_token_s",
+}
+"""Names of the coefficients in files, results and on the command line; all in seconds."""
+
+
+class Band(NamedTuple):
+    """Within what a coefficient may lie, in seconds."""
+
+    coefficient: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -30,10 +50,32 @@ class StepTimeModel:
     """b_mean: seconds per running request, averaged over the ranks."""
     source: str = ""
     confidence: str = ""
+    per_prefill_token_s: float = 0.0
+    """p: seconds per prompt token that a rank processes in the step. Replays do not model prefill."""
+    rank_speeds: tuple[tuple[int, float], ...] = ()
+    """(rank, speed) of the ranks whose speed is not 1; 0.8 takes 1/0.8 of the time for the same load."""
+    bands: tuple[Band, ...] = ()
+    """Of the coefficients that are known to some accuracy; the others have none."""
+    gpu: str = ""
+    """The accelerator it was measured on, by the name of its power model; empty where unknown."""
+    gpus_per_rank: int = 1
+    """Accelerators that work as one rank (tensor parallelism)."""
+
+    def slowness(self, dp_size: int) -> FloatArray:
+        """(G,) 1 / speed of each rank. Raises `UsageError` for a speed of a rank that is not there."""
+        slowness = np.ones(dp_size)
+        for rank, speed in self.rank_speeds:
+            if rank >= dp_size:
+                raise UsageError(
+                    f"--rank-speed {rank}={speed:g}: there are {dp_size} ranks, expected one of 0..{dp_size - 1}"
+                )
+            slowness[rank] = 1.0 / speed
+        return slowness
 
     def rank_time_ms(self, kv_tokens: FloatArray, num_running: FloatArray) -> FloatArray:
-        """Each rank's own time before the barrier, in ms; same shape as the loads."""
-        return self.per_token_s * 1e3 * kv_tokens + self.per_request_s * 1e3 * num_running
+        """Each rank's own time before the barrier, in ms; same shape as the loads, ranks last."""
+        plain = self.per_token_s * 1e3 * kv_tokens + self.per_request_s * 1e3 * num_running
+        return np.asarray(self.slowness(kv_tokens.shape[-1]) * plain) if self.rank_speeds else plain
 
     def common_ms(self, num_running: FloatArray) -> FloatArray:
         """What every rank spends alike in a step: C + b_mean*mean(n), in ms; (S, G) -> (S,)."""
@@ -47,15 +89,21 @@ class StepTimeModel:
             "a": self.per_token_s,
             "b": self.per_request_s,
             "b_mean": self.per_mean_request_s,
+            **({"p": self.per_prefill_token_s} if self.per_prefill_token_s else {}),
             "unit": "seconds",
             "source": self.source,
             "confidence": self.confidence,
+            **({"gpu": self.gpu, "gpus_per_rank": self.gpus_per_rank} if self.gpu else {}),
+            **({"rank_speed": {str(rank): speed for rank, speed in self.rank_speeds}} if self.rank_speeds else {}),
+            **({"bands": {name: {"low": low, "high": high} for name, low, high in self.bands}} if self.bands else {}),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> StepTimeModel:
-        """The inverse of `as_dict`; KeyError or ValueError where the record is not one."""
-        return cls(
+        """The inverse of `as_dict`; KeyError, TypeError or ValueError where the record is not one."""
+        speeds = {int(rank): float(speed) for rank, speed in dict(record.get("rank_speed", {})).items()}
+        bands = dict(record.get("bands", {}))
+        model = cls(
             name=str(record["name"]),
             shared_s=float(record["C"]),
             per_token_s=float(record["a"]),
@@ -63,7 +111,32 @@ class StepTimeModel:
             per_mean_request_s=float(record.get("b_mean", 0.0)),
             source=str(record.get("source", "")),
             confidence=str(record.get("confidence", "")),
+            per_prefill_token_s=float(record.get("p", 0.0)),
+            bands=tuple(Band(name, float(band["low"]), float(band["high"])) for name, band in bands.items()),
+            gpu=str(record.get("gpu", "")),
+            gpus_per_rank=int(record.get("gpus_per_rank", 1)),
         )
+        return model.with_speeds(speeds)
+
+    def with_speeds(self, speeds: Mapping[int, float]) -> StepTimeModel:
+        """The same model with these ranks at these speeds. Raises `ValueError` for a speed that cannot be."""
+        for rank, speed in speeds.items():
+            if rank < 0 or not LEAST_SPEED <= speed <= MOST_SPEED:
+                raise ValueError(
+                    f"rank {rank} cannot have the speed {speed:g}, "
+                    f"expected a rank from 0 and a speed from {LEAST_SPEED:g} to {MOST_SPEED:g}"
+                )
+        return replace(self, rank_speeds=tuple(sorted(speeds.items())))
+
+    def with_coefficients(self, **values: float) -> StepTimeModel:
+        """The same model with other coefficients, by the names of `COEFFICIENTS`, in seconds."""
+        fields: dict[str, Any] = {COEFFICIENTS[name]: value for name, value in values.items()}
+        return replace(self, **fields)
+
+    def coefficient(self, name: str) -> float:
+        """A coefficient by its name in `COEFFICIENTS`, in seconds."""
+        value: float = getattr(self, COEFFICIENTS[name])
+        return value
 
 
 def fitted_model(steps: StepArrays, fallback: StepTimeModel) -> StepTimeModel:

@@ -21,6 +21,9 @@ def barrier_metrics(
     time_ms, idle_ms = accounts.step_ms.sum(), accounts.idle_ms.sum()
     ratio = accounts.balance_ratio
     balanced_ms = accounts.balanced_ms.sum()
+    straggler_tokens = accounts.straggler_kv_tokens
+    if model.rank_speeds:
+        straggler_tokens = straggler_tokens * model.slowness(accounts.dp_size)[accounts.straggler]
     figures = {
         "barrier_idle_fraction": idle_ms / (accounts.dp_size * time_ms),
         **distribution("barrier_idle_fraction", accounts.idle_fraction, STEP_SHARES),
@@ -33,7 +36,7 @@ def barrier_metrics(
         "steps": float(len(accounts)),
         "perfect_balance_speedup": time_ms / balanced_ms if balanced_ms > 0 else np.inf,
         "perfect_balance_throughput_fraction": balanced_ms / time_ms,
-        "kv_time_fraction": model.per_token_s * 1e3 * accounts.straggler_kv_tokens.sum() / time_ms,
+        "kv_time_fraction": model.per_token_s * 1e3 * straggler_tokens.sum() / time_ms,
     }
     if max_num_seqs is not None:
         figures["slot_use"] = accounts.running.mean() / (accounts.dp_size * max_num_seqs)

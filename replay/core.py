@@ -14,7 +14,7 @@ Order of events, which defines the semantics:
 2. Admission: `choose` is asked in pool order until no rank can take the first in line; `place` is asked
    once; with immediate binding every rank admits from its own queue, in order.
 3. With nobody active the clock moves to the next arrival; that is no step.
-4. The step lasts C + max_g(a*L_g + b*n_g) + b_mean*mean(n), with the loads entering it. Then every active
+4. The step lasts C + max_g((a*L_g + b*n_g) / speed_g) + b_mean*mean(n), with the loads entering it. Then every active
    request has one token more, and those with all their tokens leave.
 """
 
@@ -122,6 +122,8 @@ class State(NamedTuple):
     admitted: IntArray
     """Requests admitted in this step, and by a selector's answer."""
     chosen_rank: IntArray
+    slowness: FloatArray
+    """1 / speed of each rank."""
 
 
 class Rows(NamedTuple):
@@ -423,7 +425,8 @@ def _record_step(view: View, state: State, rows: Rows, settings: Settings) -> fl
         rows.kv_tokens[row, rank] = tokens
         rows.num_running[row, rank] = running
         rows.num_waiting[row, rank] = state.num_waiting[rank]
-        slowest = max(slowest, settings.per_token_ms * tokens + settings.per_request_ms * running)
+        rank_ms = settings.per_token_ms * tokens + settings.per_request_ms * running
+        slowest = max(slowest, state.slowness[rank] * rank_ms)
     mean_running = state.counters[RUNNING] / view.dp_size
     step_ms = settings.shared_ms + slowest + settings.per_mean_request_ms * mean_running
     rows.step_ms[row] = step_ms

@@ -297,6 +297,7 @@ def _state(workload: Workload, cluster: Cluster) -> core.State:
         pool=np.zeros(len(workload), np.int64),
         admitted=np.zeros(slots, np.int64),
         chosen_rank=np.zeros(slots, np.int64),
+        slowness=cluster.step_model.slowness(ranks),
     )
 
 

@@ -162,7 +162,11 @@ class ReferenceEngine:
         tokens = [sum(r.load(self.drift) for r in rank.active) for rank in self.ranks]
         running = [len(rank.active) for rank in self.ranks]
         a, b = model.per_token_s * 1e3, model.per_request_s * 1e3
-        slowest = max(a * load + b * count for load, count in zip(tokens, running, strict=True))
+        speeds = dict(model.rank_speeds)
+        slowest = max(
+            1.0 / speeds.get(rank, 1.0) * (a * load + b * count)
+            for rank, (load, count) in enumerate(zip(tokens, running, strict=True))
+        )
         shared = model.shared_s * 1e3
         step_ms = shared + slowest + model.per_mean_request_s * 1e3 * (sum(running) / len(running))
         self.out.kv_tokens.append(tokens)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference_accounting import plain_account
 
-from lbal.analyzers.barrier import CAUSES, account
+from lbal.analyzers.barrier import CAUSES, PowerCurves, account
 from lbal.analyzers.steptime import StepTimeModel, fitted_model
 from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
 from lbal.analyzers.trace import StepArrays
@@ -50,11 +50,11 @@ def test_two_ranks_three_steps_by_hand():
 def test_causes_by_hand():
     # Step 0: l = 400/3, c = (4/3 + 1)*n = 7/3 and 14/3 ms: count 7/3 ms of the 3 ms. Step 2: rank 0 has no work.
     accounts = account(TWO_RANKS, MODEL, measured=False)
-    empty, count, length, unexplained = accounts.causes_ms.T
+    empty, count, length, speed, unexplained = accounts.causes_ms.T
     assert empty.tolist() == [0, 0, 2]
     assert count == pytest.approx([7 / 3, 0, 0])
     assert length == pytest.approx([2 / 3, 0, 0])
-    assert unexplained.tolist() == [0, 0, 0]
+    assert speed.tolist() == unexplained.tolist() == [0, 0, 0]
 
 
 def test_length_is_negative_where_short_requests_make_up_for_their_number():
@@ -71,6 +71,7 @@ def test_measured_times_leave_to_the_unexplained_what_load_does_not_explain():
         "empty": 0,
         "count": 0,
         "length": 0,
+        "speed": 0,
         "unexplained": 3,
     }
     assert accounts.step_ms.tolist() == [16], "a recorded step time is kept"
@@ -139,15 +140,39 @@ def test_idle_is_zero_when_all_ranks_hold_equal_load(ranks, tokens, running):
     assert (accounts.causes_ms == 0).all()
 
 
-@given(steps_strategy, st.booleans(), st.booleans())
+def test_a_slow_rank_waits_less_and_what_its_speed_adds_is_told_apart():
+    model = MODEL.with_speeds({1: 0.5})
+    accounts = account(steps_of([[100, 100]], [[1, 1]]), model, measured=False)
+    assert accounts.step_ms.tolist() == [14], "rank 1 takes 4 ms for what takes rank 0 two"
+    assert accounts.rank_idle_ms.tolist() == [2, 0]
+    assert dict(zip(CAUSES, accounts.causes_ms[0], strict=True)) == {
+        "empty": 0,
+        "count": 0,
+        "length": 0,
+        "speed": 2,
+        "unexplained": 0,
+    }
+    metrics = barrier_metrics(accounts, model, None, 14.0)
+    assert metrics["kv_time_fraction"] == pytest.approx(2 / 14)
+
+
+@given(
+    steps_strategy,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([{}, {0: 0.8}, {0: 1.25, 1: 0.5}]),
+    st.sampled_from([PowerCurves(), PowerCurves(32.0), PowerCurves(0.0, 0.7)]),
+)
 @settings(deadline=None)
-def test_compiled_accounts_equal_the_plain_ones(loads, measured, timed):
+def test_compiled_accounts_equal_the_plain_ones(loads, measured, timed, speeds, curves):
     times = (loads[0] % 17 + 1) * 0.25
     extra = {"compute_ms": times} if measured else {}
     if timed:
         extra["step_ms"] = times.max(axis=1) + 3
     steps = steps_of(*loads, **extra)
-    found, expected = account(steps, MODEL, measured=measured), plain_account(steps, MODEL, measured)
+    model = MODEL.with_speeds({rank: speed for rank, speed in speeds.items() if rank < steps.dp_size})
+    found = account(steps, model, measured=measured, curves=curves)
+    expected = plain_account(steps, model, measured, curves)
     assert vars(found).keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(found, name), value, rtol=1e-12, atol=1e-9, err_msg=name)

@@ -134,6 +134,27 @@ def test_no_placement_of_a_few_requests_is_below_the_bound_on_the_slowest_rank(t
         assert bound == pytest.approx(best)
 
 
+@given(
+    st.lists(st.integers(0, 2_000), min_size=1, max_size=6),
+    st.sampled_from([{0: 0.5}, {1: 0.8, 2: 1.6}, {0: 3.0}]),
+    st.sampled_from(MODELS),
+)
+@settings(deadline=None)
+def test_no_placement_on_ranks_of_other_speeds_is_below_the_bounds(tokens, speeds, model):
+    ranks, model = 3, model.with_speeds(speeds)
+    slowness = model.slowness(ranks)
+    times = [(model.per_token_s * held + model.per_request_s) * 1e3 for held in tokens]
+    least_slowest, least_idle = math.inf, math.inf
+    for placed in itertools.product(range(ranks), repeat=len(times)):
+        took = slowness * np.bincount(placed, weights=times, minlength=ranks)
+        least_slowest = min(least_slowest, took.max())
+        least_idle = min(least_idle, ranks * took.max() - took.sum())
+    assert least_of(tokens, ranks, model) <= least_slowest * (1 + 1e-12) + 1e-12
+    accounts = account(steps_of([[sum(tokens), 0, 0]], [[len(tokens), 0, 0]]), model, measured=False)
+    single = SingleLoads(np.array([max(tokens)], np.float64), np.array([min(tokens)], np.float64))
+    assert unavoidable_idle_ms(accounts, single, model)[0] <= least_idle * (1 + 1e-12) + 1e-9
+
+
 # Single loads --------------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +282,8 @@ def situations(draw):
         recorded_rank=np.array([index * 7 % ranks for index in range(count)], np.int64),
     )
     capacity = draw(st.sampled_from([None, 130, 400]))
-    cluster = Cluster(ranks, draw(st.integers(1, 5)), draw(st.sampled_from(MODELS)), capacity)
+    model = draw(st.sampled_from(MODELS)).with_speeds(draw(st.sampled_from([{}, {}, {0: 0.5}])))
+    cluster = Cluster(ranks, draw(st.integers(1, 5)), model, capacity)
     conditions = Conditions(
         arrivals=draw(st.sampled_from(["trace", "backlog"])),
         rate_scale=draw(st.sampled_from([0.5, 1.0, 20.0])),
@@ -285,7 +307,8 @@ def test_no_replay_of_any_policy_beats_the_bounds(name, situation):
     least = least_slowest_ms(tokens, running, single, model, cluster.dp_size)
     slowest = model.rank_time_ms(steps.kv_tokens, steps.num_running).max(axis=1)
     assert (least <= slowest * (1 + 1e-9) + 1e-9).all()
-    assert (least * (1 + 1e-9) + 1e-9 >= model.rank_time_ms(steps.kv_tokens, steps.num_running).mean(axis=1)).all()
+    if not model.rank_speeds:
+        assert (least * (1 + 1e-9) + 1e-9 >= model.rank_time_ms(steps.kv_tokens, steps.num_running).mean(axis=1)).all()
 
     found = {key: value.value for key, value in headroom_of(replayed, workload, cluster, conditions, "all").items()}
     end_ms = replayed.start_ms[-1] + replayed.step_ms[-1]

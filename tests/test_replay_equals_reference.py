@@ -56,7 +56,8 @@ def situations(draw):
         recorded_rank=np.array([index * 7 % ranks for index in range(count)], np.int64),
     )
     capacity = draw(st.sampled_from([None, 80, 130, 400]))
-    cluster = Cluster(ranks, draw(st.integers(1, 5)), MODEL, capacity)
+    speeds = draw(st.sampled_from([{}, {}, {0: 0.8}, {ranks - 1: 1.3}]))
+    cluster = Cluster(ranks, draw(st.integers(1, 5)), MODEL.with_speeds(speeds), capacity)
     conditions = Conditions(
         arrivals=draw(st.sampled_from(["trace", "backlog"])),
         rate_scale=draw(st.sampled_from([0.5, 1.0, 20.0])),
