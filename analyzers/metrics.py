@@ -33,10 +33,19 @@ class Measure:
     basis: Basis
     low: float | None = None
     high: float | None = None
+    fidelity: float | None = None
+    """How far the same modelled figure of the recorded placement was from the measured one: 0.02 is 2% more."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `low` and `high` only where they are known."""
-        record = {"value": self.value, "unit": self.unit, "basis": self.basis, "low": self.low, "high": self.high}
+        """For JSON; `low`, `high` and `fidelity` only where they are known."""
+        record = {
+            "value": self.value,
+            "unit": self.unit,
+            "basis": self.basis,
+            "low": self.low,
+            "high": self.high,
+            "fidelity": self.fidelity,
+        }
         return {key: value for key, value in record.items() if value is not None}
 
 
@@ -111,6 +120,94 @@ _ALL = [
         "sum of a * KV tokens of the straggler / sum of step times",
     ),
     Metric(
+        "energy_joules",
+        "J",
+        "lower",
+        "energy",
+        "k * sum over steps and ranks of (busy power(n) * (step time - idle) + wait power * idle)",
+    ),
+    Metric(
+        "energy_joules_per_token", "J/token", "lower", "energy per token", "energy_joules / tokens of the same steps"
+    ),
+    Metric(
+        "energy_joules_per_token_wait_idle",
+        "J/token",
+        "lower",
+        "the same if waiting drew idle power",
+        "energy_joules_per_token with the power of an idle accelerator as wait power",
+    ),
+    Metric(
+        "energy_joules_per_token_wait_busy",
+        "J/token",
+        "lower",
+        "the same if waiting drew busy power",
+        "energy_joules_per_token with busy power(n) as wait power",
+    ),
+    Metric(
+        "energy_wait_fraction",
+        "fraction",
+        "lower",
+        "energy spent waiting",
+        "k * sum over steps and ranks of wait power * idle / energy_joules",
+    ),
+    Metric(
+        "perfect_balance_energy_saving_fraction",
+        "fraction",
+        "neither",
+        "energy saved by perfect balance",
+        "1 - energy with every rank at the mean rank time / energy_joules, same admissions",
+    ),
+    Metric(
+        "energy_saving_fraction",
+        "fraction",
+        "higher",
+        "energy saved",
+        "1 - energy_joules_per_token / energy_joules_per_token of the reference",
+    ),
+    Metric(
+        "energy_saving_wait_share",
+        "fraction",
+        "neither",
+        "of the saving, on wait power",
+        "(wait energy per token of the reference - wait energy per token) "
+        "/ (energy per token of the reference - energy per token)",
+    ),
+    Metric(
+        "facility_joules_per_token",
+        "J/token",
+        "lower",
+        "facility energy per token",
+        "PUE * (energy_joules + G * k * node overhead * sum of step times) / tokens",
+    ),
+    Metric(
+        "carbon_g_per_1000_tokens",
+        "g",
+        "lower",
+        "carbon per 1000 tokens",
+        "grid carbon per kWh * facility energy / tokens * 1000",
+    ),
+    Metric(
+        "electricity_money_per_day",
+        "money/day",
+        "lower",
+        "electricity",
+        "price per kWh * facility energy per day of such steps",
+    ),
+    Metric(
+        "idle_electricity_money_per_day",
+        "money/day",
+        "lower",
+        "electricity spent waiting",
+        "price per kWh * PUE * (wait energy + barrier idle * node overhead) per day of such steps",
+    ),
+    Metric(
+        "idle_money_per_day",
+        "money/day",
+        "lower",
+        "accelerators that wait",
+        "price per GPU-hour * 24 * G * k * barrier_idle_fraction",
+    ),
+    Metric(
         "unavoidable_idle_fraction",
         "fraction",
         "neither",
@@ -159,6 +256,6 @@ _ALL = [
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
-def measure(name: str, value: float, basis: Basis) -> Measure:
-    """A value of a metric of the table."""
-    return Measure(float(value), METRICS[name].unit, basis)
+def measure(name: str, value: float, basis: Basis, low: float | None = None, high: float | None = None) -> Measure:
+    """A value of a metric of the table, with its range where that is known."""
+    return Measure(float(value), METRICS[name].unit, basis, low, high)

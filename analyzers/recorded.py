@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
+from lbal.analyzers.bands import BandedRun, slope_models, variants
 from lbal.analyzers.barrier import BarrierAccounts, account
+from lbal.analyzers.energy import EnergyView, RunTotals
+from lbal.analyzers.energy_figures import energy_figures
 from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.headroom import RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.latency import request_metrics, waited_steps
@@ -43,6 +46,9 @@ class StepAnalysis:
     """How much of the idle was avoidable: always modelled, as it asks what other placements would have taken."""
     lengths_known: bool
     """Whether the headroom knows the active requests of each step, or only how many there were."""
+    energy: EnergyView | None = None
+    variants: int = 1
+    """Variants of the step-time model that ranges are over."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,33 @@ def analyze_steps(
     window: Window,
     max_num_seqs: int | None,
     growth: Growth | None = None,
+    *,
+    energy: Callable[[StepTimeModel], EnergyView] | None = None,
+    speeds: Callable[[StepTimeModel], StepTimeModel] | None = None,
+    bands: bool = False,
 ) -> StepAnalysis:
     """The accounts and metrics of a trace that has steps.
 
     The model is, in this order: the one given, the one that made a replayed trace, the one fitted to measured
     rank times, the default. `growth` is that of a replayed trace; None is one token per step. Steps with gaps are
-    left out, and counted in the notes. Raises `InputError` where no step is whole and `UsageError` for a window
+    left out, and counted in the notes. `energy` makes the view of energy that goes with the model in the end, `speeds`
+    gives ranks of that model other speeds, and `bands` asks for the ranges of headline figures over what is known of
+    the models. Raises `InputError` where no step is whole and `UsageError` for a window
     that cannot be.
     """
-    steps, notes = _whole_steps(trace)
+    steps, notes = whole_steps(trace)
     recorded = trace.meta.kind == "recorded"
     measured = steps.compute_ms is not None
     if model is None:
         model = _model_of(trace, steps, default)
+        model = model if speeds is None else speeds(model)
+    view = None if energy is None else energy(model)
     max_num_seqs = max_num_seqs or trace.meta.max_num_seqs
     rows = _rows(trace, steps, window, max_num_seqs)
     single = _single_loads(trace, steps, growth or Growth())
     steps = steps.part(rows)
-    accounts = account(steps, model, measured=measured)
+    curves = None if view is None else view.power.curves
+    accounts = account(steps, model, measured=measured, curves=curves)
     if recorded and not measured and accounts.over_step > len(accounts) / 2:
         raise UsageError(
             f"--step-model: {model.name} takes longer than the measured step in {accounts.over_step:,} of "
@@ -95,6 +110,13 @@ def analyze_steps(
         name: measure(name, value, "measured" if recorded else "modelled")
         for name, value in _request_figures(trace, steps, window).items()
     }
+    chosen = 1
+    if view is not None:
+        metrics |= energy_figures(RunTotals.of(accounts, model), view)
+        if bands:
+            banded = _banded(steps, model, measured, view)
+            chosen = len(banded.variants)
+            metrics = _with_ranges(metrics, banded.ranges(view))
     bounds = idle_bounds(accounts, None if single is None else single.part(rows), model)
     return StepAnalysis(
         accounts=accounts,
@@ -106,7 +128,30 @@ def analyze_steps(
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
         lengths_known=single is not None,
+        energy=view,
+        variants=chosen,
     )
+
+
+def _banded(steps: StepArrays, model: StepTimeModel, measured: bool, view: EnergyView) -> BandedRun:
+    """The steps under the variants of the model; what was measured has none."""
+    if measured:
+        model = replace(model, bands=())
+    elif steps.step_ms is not None:
+        model = replace(model, bands=tuple(band for band in model.bands if band.coefficient != "C"))
+    totals = [
+        RunTotals.of(account(steps, each, measured=measured, curves=view.power.curves), each)
+        for each in slope_models(model)
+    ]
+    return BandedRun.of(variants(model), totals, [{}] * len(totals))
+
+
+def _with_ranges(metrics: Mapping[str, Measure], ranges: Mapping[str, tuple[float, float]]) -> dict[str, Measure]:
+    found = dict(metrics)
+    for name, (low, high) in ranges.items():
+        if low < high and found[name].basis == "modelled":
+            found[name] = replace(found[name], low=min(low, found[name].value), high=max(high, found[name].value))
+    return found
 
 
 def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> list[str]:
@@ -140,7 +185,7 @@ def _basis(name: str, recorded: bool, rank_times: Basis, step_times: Basis) -> B
     return "measured" if rank_times == step_times == "measured" else "modelled"
 
 
-def _whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
+def whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
     """The steps without gaps in what the accounting needs, and notes on those left out."""
     steps = trace.step_arrays()
     notes: list[str] = []

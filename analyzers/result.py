@@ -64,6 +64,14 @@ class Result:
     """What `lbal list` lists."""
     headroom: Mapping[str, Any] = field(default_factory=dict)
     """The runs that headroom compares, `reference` and `best`, and what it found, in words."""
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    """What was found on energy, in words; the figures are metrics."""
+    bands: Mapping[str, Any] = field(default_factory=dict)
+    """How comparisons move over the bands of the models, and where they flip."""
+    fidelity: Mapping[str, Any] = field(default_factory=dict)
+    """How far the replay of the recorded placement is from what was measured."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What `lbal calibrate` fitted."""
 
     def as_dict(self) -> dict[str, Any]:
         """The published schema."""
@@ -77,10 +85,9 @@ class Result:
             "config": dict(self.config),
             "runs": [run.as_dict() for run in self.runs],
         }
-        if self.headroom:
-            record["headroom"] = dict(self.headroom)
-        if self.workload:
-            record["workload"] = dict(self.workload)
+        for name in ("headroom", "energy", "bands", "fidelity", "calibration", "workload"):
+            if getattr(self, name):
+                record[name] = dict(getattr(self, name))
         if self.items:
             record["items"] = [dict(item) for item in self.items]
         return record

@@ -21,6 +21,8 @@ def shown_value(value: float | None, unit: str) -> str:
         return percent(value).rstrip("%")
     if unit == "ratio":
         return f"{value:.3f}"
+    if unit in ("J/token", "g"):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
     if unit in ("ms", "ms/token", "s"):
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}" if abs(value) >= 100 else f"{value:,.2f}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"
@@ -53,6 +55,45 @@ def coefficient_text(model: dict[str, Any]) -> str:
     if model["b_mean"]:
         parts.append(f"b_mean {model['b_mean'] * 1e6:.4g} us/request")
     return ", ".join(parts)
+
+
+UNITS_OF_COEFFICIENTS = {
+    "C": ("ms", 1e3),
+    "a": ("ns/token", 1e9),
+    "b": ("us/request", 1e6),
+    "b_mean": ("us/request", 1e6),
+    "p": ("us/token", 1e6),
+}
+"""The units people use for coefficients, and how many of them are in a second."""
+
+
+def coefficient(name: str, seconds: float) -> str:
+    """A coefficient in the unit people use for it, which is not shown."""
+    return f"{seconds * UNITS_OF_COEFFICIENTS[name][1]:.4g}"
+
+
+def bands_text(model: dict[str, Any]) -> str:
+    """The bands of a step-time model."""
+    bands = {name: band for name, band in model.get("bands", {}).items() if name in ("C", "a", "b")}
+    if not bands:
+        return f"{model['name']} has none, so only those of the power model count"
+    return ", ".join(
+        f"{name} {coefficient(name, band['low'])} to {coefficient(name, band['high'])} {UNITS_OF_COEFFICIENTS[name][0]}"
+        for name, band in bands.items()
+    )
+
+
+def power_text(power: dict[str, Any]) -> str:
+    """A power model in one line."""
+    if "wait_watts" not in power:
+        watts = f"{power['idle_watts']:g} to {power['max_watts']:g} W by load"
+    else:
+        busy, wait = power["busy_watts"], power["wait_watts"]
+        by = f"{busy['low']:g} to {busy['high']:g} W by requests" if power["n_half"] else f"{busy['nominal']:g} W"
+        watts = f"busy {by}, waiting {wait['nominal']:g} W ({wait['low']:g} to {wait['high']:g})"
+    gpus = count(power["gpus_per_rank"], "GPU")
+    assumed = f"; assumed: {power['assumed']}" if power.get("assumed") else ""
+    return f"{power['name']} ({watts}; {gpus} per rank{assumed})"
 
 
 def listing_text(rows: list[dict[str, Any]], *, terminal: bool) -> str:

@@ -20,7 +20,33 @@ Outputs = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
 StepModel = Annotated[
     str | None,
-    typer.Option("--step-model", metavar="MODEL", help="Step-time preset, or C=…,a=…,b=…,b_mean=… in seconds."),
+    typer.Option(
+        "--step-model",
+        metavar="MODEL",
+        help="Step-time preset, model.json, C=…,a=…,b=…,b_mean=… in seconds, or a trace to calibrate on.",
+    ),
+]
+RankSpeed = Annotated[
+    list[str] | None,
+    typer.Option("--rank-speed", metavar="RANK=SPEED", help="A slow rank: 3=0.8 takes 1/0.8 of the time; repeat."),
+]
+PowerModel = Annotated[
+    str | None,
+    typer.Option("--power-model", metavar="MODEL", help="Power preset or file.json (default: GPU of the step model)."),
+]
+GpusPerRank = Annotated[
+    int | None, typer.Option("--gpus-per-rank", metavar="K", help="Accelerators per rank (default: of the step model).")
+]
+Bands = Annotated[
+    bool, typer.Option("--bands", help="Show how far figures move within what is known of coefficients and power.")
+]
+CostList = Annotated[
+    str | None,
+    typer.Option(
+        "--costs",
+        metavar="KEY=VALUE,…",
+        help="Add pue=, node= (watts per GPU), carbon= (g/kWh or country), electricity= (per kWh), gpu-hour= (price).",
+    ),
 ]
 WindowName = Annotated[
     str,

@@ -93,12 +93,11 @@ def _seconds(value: float) -> str:
 
 
 def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
-    """How much of the idle other placement could have avoided, and what perfect balance would give."""
+    """How much of the idle other placement could have avoided."""
     idle = run.metrics["barrier_idle_fraction"]
     if idle.value <= SMALLEST_SHARE:
         return [f"No rank-time is idle: there is nothing to recover ({idle.basis})."]
     unavoidable, avoidable = (run.headroom[f"{name}_idle_fraction"].value for name in ("unavoidable", "avoidable"))
-    speedup = run.metrics["perfect_balance_speedup"]
     if avoidable <= SMALLEST_SHARE:
         bound = "all was unavoidable for the same admissions"
     elif unavoidable <= SMALLEST_SHARE:
@@ -107,10 +106,7 @@ def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
         bound = (
             f"at least {percent(unavoidable)} was unavoidable and at most {percent(avoidable)} avoidable by placement"
         )
-    found = [
-        f"Of {percent(idle.value)} idle ({idle.basis}), {bound} (modelled).",
-        f"With perfect balance the same steps would be {speedup.value:.3f} times as fast ({speedup.basis}).",
-    ]
+    found = [f"Of {percent(idle.value)} idle ({idle.basis}), {bound} (modelled)."]
     if not lengths_known:
         found.append("The trace does not tell which requests were active when; with that, more may prove unavoidable.")
     return found

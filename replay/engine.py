@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.barrier import BarrierAccounts, account, join
+from lbal.analyzers.barrier import BarrierAccounts, PowerCurves, account, join
 from lbal.analyzers.errors import PolicyError, UsageError
 from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
@@ -73,6 +73,7 @@ class Replay:
 
     policy: Policy
     binding: Binding
+    step_model: StepTimeModel
     trace: Trace
     accounts: dict[Phase, BarrierAccounts]
     """`ramp`: before the first full occupancy; `full`: from there to the last admission; `drain`: after it.
@@ -88,6 +89,8 @@ class Replay:
     """(N,) steps between joining the pool or queue and admission."""
     statistics: dict[str, Any] = field(default_factory=dict)
     """What the policy says of its decisions (`Policy.statistics`)."""
+    also: tuple[dict[Phase, BarrierAccounts], ...] = ()
+    """Accounts of the same trajectory under each of the other step-time models that were asked for."""
 
 
 @dataclass
@@ -97,8 +100,11 @@ class _Trajectory:
     model: StepTimeModel
     keep: bool
     immediate: bool
-    settled: dict[Phase, list[BarrierAccounts]] = field(default_factory=lambda: {"ramp": [], "full": []})
-    pending: dict[Phase, list[BarrierAccounts]] = field(default_factory=lambda: {"ramp": [], "full": []})
+    curves: PowerCurves
+    also: tuple[StepTimeModel, ...]
+    """Models that the same loads are accounted for with, after the one of the replay."""
+    settled: dict[Phase, list[list[BarrierAccounts]]] = field(default_factory=lambda: {"ramp": [], "full": []})
+    pending: dict[Phase, list[list[BarrierAccounts]]] = field(default_factory=lambda: {"ramp": [], "full": []})
     """Steps since the last admission so far: the drain, unless another admission follows."""
     kept: list[StepArrays] = field(default_factory=list)
     start_ms: list[FloatArray] = field(default_factory=list)
@@ -127,21 +133,27 @@ class _Trajectory:
             middle = min(max(full_from, start), stop)
             for phase, chosen in zip(PHASES, (slice(start, middle), slice(middle, stop)), strict=True):
                 if chosen.start < chosen.stop:
-                    parts[phase].append(account(steps.part(chosen), self.model, measured=False))
+                    parts[phase].append(self._account(steps.part(chosen)))
         self.start_ms.append(steps.start_ms)
         self.step_ms.append(steps.step_ms)
         self.steps += count
         if self.keep:
             self.kept.append(_copied(steps))
 
+    def _account(self, steps: StepArrays) -> list[BarrierAccounts]:
+        """The accounts under the model of the replay, then under the others, which give other step times."""
+        first = account(steps, self.model, measured=False, curves=self.curves)
+        untimed = replace(steps, step_ms=None)
+        return [first, *[account(untimed, model, measured=False, curves=self.curves) for model in self.also]]
+
     def _row_of(self, step: int, count: int) -> int:
         """The row of a step among the next `count` ones, or the nearest end."""
         return min(max(step - self.steps, 0), count)
 
-    def accounts(self) -> dict[Phase, BarrierAccounts]:
-        """The accounts of each phase that has steps."""
+    def accounts(self, index: int = 0) -> dict[Phase, BarrierAccounts]:
+        """The accounts of each phase that has steps, under the model of that index."""
         parts = {**self.settled, "drain": [*self.pending["ramp"], *self.pending["full"]]}
-        return {phase: join(items) for phase, items in parts.items() if items}
+        return {phase: join([item[index] for item in items]) for phase, items in parts.items() if items}
 
 
 def replay(
@@ -151,11 +163,14 @@ def replay(
     conditions: Conditions,
     *,
     keep_steps: bool = True,
+    curves: PowerCurves | None = None,
+    also: Sequence[StepTimeModel] = (),
     on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> Replay:
     """Serve the requests of a workload on a cluster under a policy.
 
-    `keep_steps` keeps the loads of every step and rank in the trace; the accounts are there either way.
+    `keep_steps` keeps the loads of every step and rank in the trace; the accounts are there either way. `curves` are
+    those of the power model whose energy is asked for. The same trajectory is accounted for under the models in `also`.
     Raises `UsageError` for conditions that cannot be and `PolicyError` where the policy's rule breaks the contract.
     """
     binding = _binding(policy, conditions)
@@ -167,7 +182,9 @@ def replay(
     settings = _settings(cluster, conditions, policy, binding)
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
     rows = _rows(cluster.dp_size)
-    trajectory = _Trajectory(cluster.step_model, keep_steps, binding == "immediate")
+    trajectory = _Trajectory(
+        cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also)
+    )
     loop = compiled_loop()
     status = core.ROWS_FULL
     while status == core.ROWS_FULL:
@@ -442,12 +459,14 @@ def _result(
     return Replay(
         policy=policy,
         binding=binding,
+        step_model=cluster.step_model,
         trace=Trace(meta, frame, steps),
         accounts=trajectory.accounts(),
         start_ms=start_ms,
         step_ms=step_ms,
         admitted_step=requests.admitted_step,
         waited_steps=requests.admitted_step - requests.arrived_step,
+        also=tuple(trajectory.accounts(index) for index in range(1, 1 + len(trajectory.also))),
     )
 
 

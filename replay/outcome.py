@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lbal.analyzers.bands import BandedRun, saving_range, slope_models, tpot_ms, variants
 from lbal.analyzers.barrier import BarrierAccounts, join
+from lbal.analyzers.energy import EnergyView, RunTotals
+from lbal.analyzers.energy_figures import energy_figures, saving_figures
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.headroom import RequestLoads, idle_bounds, least_time_ms, recovered_fractions, single_loads
-from lbal.analyzers.latency import request_metrics
+from lbal.analyzers.latency import distribution, request_metrics
 from lbal.analyzers.metrics import Measure, measure
 from lbal.analyzers.result import Run
+from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
 from lbal.analyzers.window import Window
 from lbal.replay.engine import Cluster, Conditions, Phase, Replay
@@ -25,9 +30,10 @@ PHASES: dict[Window, tuple[Phase, ...]] = {
 }
 
 
-def run_of(replayed: Replay, cluster: Cluster, window: Window) -> Run:
+def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView | None = None) -> Run:
     """The run of a replay: every figure is over the same steps, and over the requests admitted in them.
 
+    With a view of energy, whose curves the replay must have been given, there are figures of energy too.
     Raises `UsageError` for a window without steps.
     """
     accounts = _accounts(replayed, window)
@@ -35,13 +41,16 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window) -> Run:
     requests, waited = replayed.trace.requests, replayed.waited_steps
     assert requests is not None
     if window != "all":
-        chosen = (replayed.admitted_step >= first) & (replayed.admitted_step <= last)
+        chosen = _admitted_in(replayed, accounts)
         requests, waited = requests.filter(chosen), waited[chosen]
     makespan_ms = float(replayed.start_ms[last] + replayed.step_ms[last] - replayed.start_ms[first])
     figures = barrier_metrics(accounts, cluster.step_model, cluster.max_num_seqs, makespan_ms)
     # Prefill is not modelled, so a time to first token would leave out most of it.
     latency = {name: value for name, value in request_metrics(requests, waited).items() if not name.startswith("ttft")}
     policy = replayed.policy
+    metrics = {name: measure(name, value, "modelled") for name, value in {**figures, **latency}.items()}
+    if view is not None:
+        metrics |= energy_figures(RunTotals.of(accounts, cluster.step_model), view)
     return Run(
         label=policy.label,
         policy=policy.name,
@@ -51,8 +60,9 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window) -> Run:
             "looks_at": policy.looks_at,
             "staleness": {"ms": policy.staleness[0], "steps": policy.staleness[1]},
             "uses_true_lengths": policy.uses_true_lengths,
+            "step_ms_mean": float(accounts.step_ms.mean()),
         },
-        metrics={name: measure(name, value, "modelled") for name, value in {**figures, **latency}.items()},
+        metrics=metrics,
         ranks=rank_table(accounts),
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
@@ -114,8 +124,74 @@ def with_recovered(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _accounts(replayed: Replay, window: Window) -> BarrierAccounts:
-    parts = [replayed.accounts[phase] for phase in PHASES[window] if phase in replayed.accounts]
+def with_savings(runs: Sequence[Run], replays: Sequence[Replay], view: EnergyView, window: Window) -> list[Run]:
+    """The runs with what each saves in energy per token against the reference, which has no such figure."""
+    totals = [RunTotals.of(_accounts(each, window), each.step_model) for each in replays]
+    reference = next(index for index, run in enumerate(runs) if run is reference_of(runs))
+    return [
+        run
+        if index == reference
+        else replace(run, metrics={**run.metrics, **saving_figures(totals[index], totals[reference], view)})
+        for index, run in enumerate(runs)
+    ]
+
+
+def banded(replayed: Replay, window: Window) -> BandedRun:
+    """A replay under the variants of its step-time model; it must have been given `other_slopes` of it."""
+    model = replayed.step_model
+    slopes = slope_models(model)
+    by_slopes = [replayed.accounts, *replayed.also]
+    assert len(slopes) == len(by_slopes)
+    totals = [
+        RunTotals.of(_accounts(replayed, window, part), each) for each, part in zip(slopes, by_slopes, strict=True)
+    ]
+    return BandedRun.of(variants(model), totals, [_tpot_figures(replayed, window, part) for part in by_slopes])
+
+
+def other_slopes(cluster: Cluster) -> list[StepTimeModel]:
+    """The models that a replay must be accounted for with, beside its own, to know its bands."""
+    return slope_models(cluster.step_model)[1:]
+
+
+def with_ranges(runs: Sequence[Run], bands: Sequence[BandedRun], view: EnergyView) -> list[Run]:
+    """The runs with the range of each headline figure over the bands."""
+    reference = bands[next(index for index, run in enumerate(runs) if run is reference_of(runs))]
+    found = []
+    for run, each in zip(runs, bands, strict=True):
+        ranges = each.ranges(view)
+        if "energy_saving_fraction" in run.metrics:
+            ranges["energy_saving_fraction"] = saving_range(each, reference, view)
+        metrics = {name: _with_range(value, ranges.get(name)) for name, value in run.metrics.items()}
+        found.append(replace(run, metrics=metrics))
+    return found
+
+
+def _with_range(value: Measure, span: tuple[float, float] | None) -> Measure:
+    if span is None or not span[0] < span[1]:
+        return value
+    return replace(value, low=min(span[0], value.value), high=max(span[1], value.value))
+
+
+def _tpot_figures(replayed: Replay, window: Window, parts: Mapping[Phase, BarrierAccounts]) -> dict[str, float]:
+    step_ms = _accounts(replayed, "all", parts).step_ms
+    requests = replayed.trace.requests
+    assert requests is not None
+    chosen = _admitted_in(replayed, _accounts(replayed, window))
+    values = tpot_ms(step_ms, replayed.admitted_step[chosen], requests["output_tokens"].to_numpy()[chosen])
+    return distribution("tpot_ms", values, ("mean", "p99")) if len(values) else {}
+
+
+def _admitted_in(replayed: Replay, accounts: BarrierAccounts) -> NDArray[np.bool_]:
+    """(N,) whether each request was admitted in these steps."""
+    admitted = replayed.admitted_step
+    return np.asarray((admitted >= accounts.step[0]) & (admitted <= accounts.step[-1]))
+
+
+def _accounts(
+    replayed: Replay, window: Window, phases: Mapping[Phase, BarrierAccounts] | None = None
+) -> BarrierAccounts:
+    phases = replayed.accounts if phases is None else phases
+    parts = [phases[phase] for phase in PHASES[window] if phase in phases]
     if not parts:
         why = "the slots are never all taken" if window == "steady" else "all requests enter at once"
         raise UsageError(f"--window {window}: {replayed.policy.label} has no such steps ({why}), expected --window all")

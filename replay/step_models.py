@@ -1,42 +1,161 @@
-"""Step-time models by name: the measured presets that ship with lbal, the released one, and inline coefficients."""
+"""Step-time models by name: the measured presets that ship with lbal, the released one, and the user's own.
+
+A model of the user's own is a file, coefficients on the command line, or a trace to calibrate on.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from lbal.analyzers.errors import UsageError, unknown_name
-from lbal.analyzers.steptime import StepTimeModel
+from lbal.analyzers.errors import UsageError, shown, unknown_name
+from lbal.analyzers.steptime import COEFFICIENTS, LEAST_SPEED, MOST_SPEED, Band, StepTimeModel
+from lbal.replay.model_files import ModelFile, is_file, is_json_file
 
 DEFAULT_STEP_MODEL = "h200/deepseek-v3/dp-attn+ep32/bf16kv"
 PAPER_RELEASE = "paper-release"
 INLINE_FIELDS = ("C", "a", "b", "b_mean")
 LONGEST_S = 1e4
+BAND_FACTORS = {"C": (0.85, 1.25), "a": (0.95, 1.3)}
+"""Low and high of measured presets over their nominal value: what end-to-end measurements allow (docs/models.md)."""
+ENGINE_S = (5e-6, 9e-5)
+"""Cost per request of the engine (sampling, scheduling), low and high, where a preset has one."""
+FILE_MARK = "lbal_step_model"
+FILE_FIELDS = {
+    FILE_MARK, "name", *COEFFICIENTS, "unit", "bands", "rank_speed", "gpu", "gpus_per_rank", "source", "confidence",
+    "calibration",
+}  # fmt: skip
 
 
 @cache
-def presets() -> dict[str, dict[str, Any]]:
-    """The records of the shipped presets as published, by name; coefficients in seconds."""
+def shipped() -> dict[str, Any]:
+    """The shipped models as published: `step` in seconds, `power` in watts, `environment`."""
     text = files("lbal.replay.data").joinpath("models.json").read_text(encoding="utf-8")
-    records: dict[str, dict[str, Any]] = json.loads(text)["step"]
+    records: dict[str, Any] = json.loads(text)
+    return records
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The records of the shipped step-time presets as published, by name; coefficients in seconds."""
+    records: dict[str, dict[str, Any]] = shipped()["step"]
     return records
 
 
 def step_model(spec: str, max_num_seqs: int) -> StepTimeModel:
-    """The model that a `--step-model` value names: a preset, or `C=…,a=…,b=…,b_mean=…` in seconds.
+    """The model that a `--step-model` value names; see `named_step_model`, whose notes are dropped."""
+    return named_step_model(spec, max_num_seqs)[0]
 
-    `max_num_seqs` matters to `paper-release` alone, whose C depends on it. Raises `UsageError`.
+
+def named_step_model(spec: str, max_num_seqs: int) -> tuple[StepTimeModel, list[str]]:
+    """The model that a `--step-model` value names, and what there is to say of it.
+
+    A preset; `C=…,a=…,b=…,b_mean=…` in seconds; a model file (.json); or a trace with measured steps, to calibrate on.
+    `max_num_seqs` matters to `paper-release` alone, whose C depends on it. Raises `UsageError` and `InputError`.
     """
+    if spec in presets():
+        return (paper_release(max_num_seqs) if spec == PAPER_RELEASE else _preset(spec, presets()[spec])), []
+    if is_json_file(spec):
+        return step_model_from_file(spec), []
+    if is_file(spec):
+        return _calibrated(spec)
     if "=" in spec:
-        return _inline(spec)
-    if spec == PAPER_RELEASE:
-        return paper_release(max_num_seqs)
-    if spec not in presets():
-        raise unknown_name("step model", spec, presets())
-    return _preset(spec, presets()[spec])
+        return _inline(spec), []
+    raise unknown_name("step model", spec, presets())
+
+
+def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:
+    from lbal.analyzers.calibration import calibrate
+    from lbal.analyzers.formats import read_trace
+
+    found = calibrate(read_trace(name))
+    error = (
+        f"{name}: calibrated on {found.errors.steps:,} steps: p95 error {found.errors.p95:.1%} on them, "
+        f"{found.held_out.p95:.1%} on steps held out (see `lbal calibrate {name}`)"
+    )
+    return found.model, [error, *[f"{name}: {warning}" for warning in found.warnings]]
+
+
+def step_model_from_file(name: str) -> StepTimeModel:
+    """A step-time model of the user's own, as `lbal calibrate -o` writes it. Raises `InputError`.
+
+    Coefficients in seconds (`C`, `a`, `b`, `b_mean`, `p`); `bands` with low and high of some of them; `rank_speed`.
+    """
+    file = ModelFile.read(name)
+    file.refuse_unknown(FILE_FIELDS, "step-time model")
+    if file.text("unit", "seconds") != "seconds":
+        raise file.fail("unit", f"{shown(file.record['unit'])} is not known", "seconds")
+    values = {
+        key: file.number(key, default=None if key in ("C", "a") else 0.0, least=0.0, most=LONGEST_S)
+        for key in COEFFICIENTS
+    }
+    if values["a"] + values["b"] <= 0:
+        raise file.fail("a", "no rank would ever wait for another", "a or b above 0")
+    model = StepTimeModel(
+        name=file.text("name", name),
+        shared_s=0.0,
+        per_token_s=0.0,
+        source=file.text("source", name),
+        confidence=file.text("confidence", "the user's own"),
+        bands=_file_bands(file, values),
+        gpu=file.text("gpu", ""),
+        gpus_per_rank=int(file.number("gpus_per_rank", default=1, least=1, most=1024)),
+    )
+    return model.with_coefficients(**values).with_speeds(_file_speeds(file))
+
+
+def _file_bands(file: ModelFile, values: dict[str, float]) -> tuple[Band, ...]:
+    bands = []
+    for key, band in _object(file, "bands").items():
+        field = f"bands.{key}"
+        if key not in ("C", "a", "b", "p"):
+            raise file.fail(field, "is no coefficient with a band", "C, a, b or p")
+        if not isinstance(band, dict) or set(band) != {"low", "high"}:
+            raise file.fail(field, f"{shown(band)} is no band", "an object with low and high")
+        low, high = (file.checked(band[end], f"{field}.{end}", 0.0, LONGEST_S) for end in ("low", "high"))
+        if not low <= values[key] <= high:
+            raise file.fail(field, f"{low:g} to {high:g} does not hold {key}, {values[key]:g}", "low <= value <= high")
+        bands.append(Band(key, low, high))
+    return tuple(bands)
+
+
+def _file_speeds(file: ModelFile) -> dict[int, float]:
+    speeds = {}
+    for key, value in _object(file, "rank_speed").items():
+        if not key.isdigit():
+            raise file.fail("rank_speed", f"{shown(key)} is no rank", "ranks from 0")
+        speeds[int(key)] = file.checked(value, f"rank_speed.{key}", LEAST_SPEED, MOST_SPEED)
+    return speeds
+
+
+def _object(file: ModelFile, field: str) -> dict[str, Any]:
+    value = file.record.get(field, {})
+    if not isinstance(value, dict):
+        raise file.fail(field, f"{shown(value)} is no object", "a JSON object")
+    return value
+
+
+def rank_speeds(specs: Sequence[str]) -> dict[int, float]:
+    """The speeds that `--rank-speed` values name: `RANK=SPEED`, several with commas. Raises `UsageError`."""
+    speeds: dict[int, float] = {}
+    for part in (part.strip() for spec in specs for part in spec.split(",")):
+        key, _, text = part.partition("=")
+        try:
+            rank, speed = int(key), float(text)
+        except ValueError:
+            raise UsageError(f"--rank-speed: {part!r} is no RANK=SPEED, expected such as 3=0.8") from None
+        if rank < 0 or not LEAST_SPEED <= speed <= MOST_SPEED:
+            raise UsageError(
+                f"--rank-speed: {part!r} cannot be, expected a rank from 0 and a speed from {LEAST_SPEED:g} to "
+                f"{MOST_SPEED:g} (1 is the speed of the model)"
+            )
+        if rank in speeds:
+            raise UsageError(f"--rank-speed: rank {rank} stands twice, expected each rank once")
+        speeds[rank] = speed
+    return speeds
 
 
 def paper_release(max_num_seqs: int) -> StepTimeModel:
@@ -53,11 +172,21 @@ def paper_release(max_num_seqs: int) -> StepTimeModel:
 
 
 def _preset(name: str, record: dict[str, Any]) -> StepTimeModel:
+    per_request_s = record.get("b_max", 0.0) + record.get("b_engine", 0.0)
+    engine = [record["b_max"] + cost for cost in ENGINE_S] if "b_engine" in record else None
+    parallel = name.rsplit("/tp", 1)
     return StepTimeModel(
         name=name,
         shared_s=record["C"],
         per_token_s=record["a"],
-        per_request_s=record.get("b_max", 0.0) + record.get("b_engine", 0.0),
+        per_request_s=per_request_s,
+        bands=(
+            *[Band(key, record[key] * low, record[key] * high) for key, (low, high) in BAND_FACTORS.items()],
+            # Presets without an engine term are sums of kernels: what an engine adds per request is missing there.
+            Band("b", *(engine or (per_request_s, per_request_s + ENGINE_S[1]))),
+        ),
+        gpu=name.partition("/")[0],
+        gpus_per_rank=int(parallel[1]) if len(parallel) == 2 else 1,
         per_mean_request_s=record.get("b_mean", 0.0),
         source=record.get("note", ""),
         confidence=record.get("confidence", ""),

@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.options import AsJson, Force, FormatName, Input, Outputs, StepModel, Strict, WindowName, chosen
+from lbal.cli.models import ModelOptions
+from lbal.cli.options import (
+    AsJson,
+    Bands,
+    CostList,
+    Force,
+    FormatName,
+    GpusPerRank,
+    Input,
+    Outputs,
+    PowerModel,
+    RankSpeed,
+    StepModel,
+    Strict,
+    WindowName,
+    chosen,
+)
 
 if TYPE_CHECKING:
     from lbal.analyzers.result import Result
@@ -20,6 +36,11 @@ DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
 def analyze(
     trace: Input,
     step_model: StepModel = None,
+    rank_speed: RankSpeed = None,
+    power_model: PowerModel = None,
+    gpus_per_rank: GpusPerRank = None,
+    bands: Bands = False,
+    costs: CostList = None,
     max_num_seqs: Annotated[
         int | None, typer.Option("--max-num-seqs", metavar="B", min=1, help="Slots per rank, if the trace lacks it.")
     ] = None,
@@ -41,10 +62,12 @@ def analyze(
     outputs = output or []
     chosen(window, WINDOWS, "--window")
     check_reports(outputs, force=force, input_name=trace)
-    model = None if step_model is None else _model(step_model, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
+    models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
+    models.check()
+    model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     if read.steps is not None and not read.steps.is_empty():
-        result = _step_result(read, model, window, max_num_seqs)
+        result = _step_result(read, models, model, window, max_num_seqs, notes, bands=bands)
     else:
         result = _demand_result(read, trace, model, max_num_seqs)
     deliver(result, as_json=as_json, outputs=outputs, force=force)
@@ -56,10 +79,20 @@ def _model(spec: str, max_num_seqs: int) -> StepTimeModel:
     return step_model(spec, max_num_seqs)
 
 
-def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num_seqs: int | None) -> Result:
+def _step_result(
+    trace: Trace,
+    models: ModelOptions,
+    model: StepTimeModel | None,
+    window: Any,
+    max_num_seqs: int | None,
+    notes: list[str],
+    *,
+    bands: bool,
+) -> Result:
     from lbal.analyzers.recorded import Growth, analyze_steps
     from lbal.analyzers.result import Result, Run, input_record
     from lbal.analyzers.summary import attribution, rank_table, worst_steps
+    from lbal.cli.energy_wording import analysis_counterfactual
     from lbal.cli.wording import analysis_headline, analysis_headroom, window_note
     from lbal.replay.drift import parse_drift
     from lbal.replay.step_models import DEFAULT_STEP_MODEL
@@ -68,7 +101,18 @@ def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num
     default = _model(DEFAULT_STEP_MODEL, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     drift = parse_drift(str(meta.config.get("drift", "1")) if meta.kind == "replayed" else "1")
     growth = Growth(drift.per_step, drift.window)
-    analysis = analyze_steps(trace, model, default, window, max_num_seqs, growth)
+    analysis = analyze_steps(
+        trace,
+        model,
+        default,
+        window,
+        max_num_seqs,
+        growth,
+        energy=models.energy_view,
+        speeds=models.with_speeds,
+        bands=bands,
+    )
+    assert analysis.energy is not None
     ranks = rank_table(analysis.accounts)
     if analysis.work_factor is not None:
         ranks = [{**rank, "work_factor": float(analysis.work_factor[index])} for index, rank in enumerate(ranks)]
@@ -88,18 +132,21 @@ def _step_result(trace: Trace, model: StepTimeModel | None, window: Any, max_num
         "window": window,
         "seed": meta.seed,
         "step_model": analysis.model.as_dict(),
+        "power_model": analysis.energy.as_dict(),
     }
+    findings = analysis_headroom(run, lengths_known=analysis.lengths_known)
     return Result(
         command="analyze",
         inputs=[input_record(trace)],
         config=config,
         runs=[run],
         headline=analysis_headline(run),
-        notes=[*meta.warnings, *analysis.notes, *window_note(config, [run])],
+        notes=[*meta.warnings, *notes, *analysis.notes, *window_note(config, [run])],
         headroom={
             "lengths_known": analysis.lengths_known,
-            "findings": analysis_headroom(run, lengths_known=analysis.lengths_known),
+            "findings": [*findings, analysis_counterfactual(run, analysis.energy)],
         },
+        bands={"variants": analysis.variants, "findings": []} if bands else {},
     )
 
 

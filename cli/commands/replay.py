@@ -6,11 +6,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.options import AsJson, Force, FormatName, Input, Outputs, StepModel, Strict, WindowName, chosen
+from lbal.cli.models import ModelOptions
+from lbal.cli.options import (
+    AsJson,
+    Bands,
+    CostList,
+    Force,
+    FormatName,
+    GpusPerRank,
+    Input,
+    Outputs,
+    PowerModel,
+    RankSpeed,
+    StepModel,
+    Strict,
+    WindowName,
+    chosen,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lbal.analyzers.energy import EnergyView
     from lbal.analyzers.result import Run
     from lbal.analyzers.trace import Trace
     from lbal.replay.engine import Cluster, Conditions, Replay
@@ -65,6 +82,11 @@ def replay(
         typer.Option("--slot-use", metavar="SHARE", help="Find the rate scale that keeps this share of slots busy."),
     ] = None,
     step_model: StepModel = None,
+    rank_speed: RankSpeed = None,
+    power_model: PowerModel = None,
+    gpus_per_rank: GpusPerRank = None,
+    bands: Bands = False,
+    costs: CostList = None,
     window: WindowName = "all",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the policies that draw.")] = 0,
     output: Outputs = None,
@@ -90,8 +112,10 @@ def replay(
     policies = _policies(policy or ["round-robin", "jsq", "jsq-kv"])
     traces = [name for name in outputs if suffix_of(name, {**report_suffixes(), **TRACE_SUFFIXES}) in TRACE_SUFFIXES]
     _one_trace_per_policy(traces, policies)
+    models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
+    models.check()
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
-    workload, cluster, conditions = _setting(
+    workload, cluster, conditions, notes = _setting(
         read,
         dp_size=dp_size,
         max_num_seqs=max_num_seqs,
@@ -100,21 +124,22 @@ def replay(
         pool=pool,
         binding=binding,
         kv_capacity=kv_capacity,
-        step_model=step_model,
+        models=models,
         drift=parse_drift(drift),
         seed=seed,
     )
-    notes = []
     if slot_use is not None:
         conditions, found = _with_slot_use(slot_use, rate_scale, workload, cluster, policies[0], conditions)
         notes.append(found)
+    view = models.energy_view(cluster.step_model)
     replays = []
     for each in policies:
-        replayed = _replayed(workload, cluster, each, conditions, keep_steps=bool(traces))
+        replayed = _replayed(workload, cluster, each, conditions, view, keep_steps=bool(traces), bands=bands)
         for name in traces:
             _write_trace(replayed, name.replace("{policy}", each.name), force)
         replays.append(replayed)
-    result = _result(read, workload, cluster, conditions, window, replays, notes)
+    sized = slot_use is not None
+    result = _result(read, workload, cluster, conditions, window, replays, notes, view, bands=bands, sized=sized)
     deliver(result, as_json=as_json, outputs=[name for name in outputs if name not in traces], force=force)
 
 
@@ -149,10 +174,10 @@ def _setting(
     arrivals: str | None,
     rate_scale: float | None,
     pool: int | None,
-    step_model: str | None,
+    models: ModelOptions,
     kv_capacity: int | None,
     **conditions: Any,
-) -> tuple[Workload, Cluster, Conditions]:
+) -> tuple[Workload, Cluster, Conditions, list[str]]:
     from lbal.analyzers.errors import UsageError
     from lbal.replay.engine import Cluster, Conditions
     from lbal.replay.step_models import DEFAULT_STEP_MODEL
@@ -176,10 +201,11 @@ def _setting(
         raise UsageError(
             f"--rate-scale: {rate_scale:g} has no meaning for a backlog, expected --arrivals trace beside it"
         )
-    model = model_named(step_model or DEFAULT_STEP_MODEL, slots)
-    cluster = Cluster(ranks, slots, model, kv_capacity)
+    model, notes = models.given_step_model(slots)
+    cluster = Cluster(ranks, slots, model or models.with_speeds(model_named(DEFAULT_STEP_MODEL, slots)), kv_capacity)
     scale = 1.0 if rate_scale is None else rate_scale
-    return workload, cluster, Conditions(arrivals=arrivals, pool=pool, rate_scale=scale, **conditions)  # type: ignore[arg-type]
+    found = Conditions(arrivals=arrivals, pool=pool, rate_scale=scale, **conditions)  # type: ignore[arg-type]
+    return workload, cluster, found, notes
 
 
 def _with_slot_use(
@@ -209,13 +235,30 @@ def _with_slot_use(
 
 
 def _replayed(
-    workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions, *, keep_steps: bool
+    workload: Workload,
+    cluster: Cluster,
+    policy: Policy,
+    conditions: Conditions,
+    view: EnergyView,
+    *,
+    keep_steps: bool,
+    bands: bool,
 ) -> Replay:
     from lbal.cli.progress import replay_progress
     from lbal.replay.engine import replay as run_replay
+    from lbal.replay.outcome import other_slopes
 
     with replay_progress(policy.label, len(workload)) as on_progress:
-        return run_replay(workload, cluster, policy, conditions, keep_steps=keep_steps, on_progress=on_progress)
+        return run_replay(
+            workload,
+            cluster,
+            policy,
+            conditions,
+            keep_steps=keep_steps,
+            curves=view.power.curves,
+            also=other_slopes(cluster) if bands else (),
+            on_progress=on_progress,
+        )
 
 
 def _write_trace(replayed: Replay, name: str, force: bool) -> None:
@@ -239,11 +282,15 @@ def _result(
     window: str,
     replays: list[Replay],
     notes: list[str],
+    view: EnergyView,
+    *,
+    bands: bool,
+    sized: bool,
 ) -> Any:
     from lbal.analyzers.demand import demand
     from lbal.analyzers.result import Result, input_record
     from lbal.cli.wording import load_notes, replay_headline, window_note
-    from lbal.replay.outcome import reference_of, run_of
+    from lbal.replay.outcome import reference_of, run_of, with_savings
     from lbal.replay.sizing import rate_scale_for
 
     backlog = conditions.arrivals == "backlog"
@@ -259,9 +306,13 @@ def _result(
         "window": window,
         "seed": conditions.seed,
         "step_model": cluster.step_model.as_dict(),
+        "power_model": view.as_dict(),
     }
-    runs = [run_of(replayed, cluster, window) for replayed in replays]  # type: ignore[arg-type]
-    runs, headroom = _with_headroom(runs, replays, workload, cluster, conditions, window)
+    runs = [run_of(replayed, cluster, window, view) for replayed in replays]  # type: ignore[arg-type]
+    runs = with_savings(runs, replays, view, window)  # type: ignore[arg-type]
+    runs, sensitivity = _with_bands(runs, replays, view, window) if bands else (runs, {})
+    runs, headroom = _with_headroom(runs, replays, workload, cluster, conditions, window, view)
+    runs, fidelity = _with_fidelity(trace, runs, cluster, window)
     span = None
     if not backlog:
         assert workload.arrival_ms is not None
@@ -269,7 +320,7 @@ def _result(
     assert trace.requests is not None
     sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
     suggested = 1.0 if sizing is None else sizing.rate_scale
-    load = load_notes(runs, config, arrivals_ms=span, suggested_scale=suggested, slots_were_filled=bool(notes))
+    load = load_notes(runs, config, arrivals_ms=span, suggested_scale=suggested, slots_were_filled=sized)
     notes = [*trace.meta.warnings, *notes, *load, *window_note(config, runs)]
     return Result(
         command="replay",
@@ -279,7 +330,53 @@ def _result(
         headline=replay_headline(runs, reference_of(runs)),
         notes=notes,
         headroom=headroom,
+        energy={"findings": _energy_findings(runs, view)},
+        bands=sensitivity,
+        fidelity=fidelity,
     )
+
+
+def _least_idle(runs: list[Run]) -> Run:
+    return min(runs, key=lambda run: run.metrics["barrier_idle_fraction"].value)
+
+
+def _energy_findings(runs: list[Run], view: EnergyView) -> list[str]:
+    from lbal.cli.energy_wording import energy_findings
+    from lbal.replay.outcome import reference_of
+
+    return energy_findings(runs, reference_of(runs), _least_idle(runs), view)
+
+
+def _with_bands(
+    runs: list[Run], replays: list[Replay], view: EnergyView, window: Any
+) -> tuple[list[Run], dict[str, Any]]:
+    from lbal.analyzers.bands import compare
+    from lbal.cli.energy_wording import band_findings
+    from lbal.replay.outcome import banded, reference_of, with_ranges
+
+    found = [banded(replayed, window) for replayed in replays]
+    best, reference = (
+        next(i for i, run in enumerate(runs) if run is one) for one in (_least_idle(runs), reference_of(runs))
+    )
+    comparisons = [] if best == reference else compare(found[best], found[reference], view)
+    labels = runs[best].label, runs[reference].label
+    record = {
+        "variants": len(found[0].variants),
+        "comparisons": [each.as_dict() for each in comparisons],
+        "findings": band_findings(*labels, comparisons) if comparisons else [],
+    }
+    return with_ranges(runs, found, view), record
+
+
+def _with_fidelity(trace: Trace, runs: list[Run], cluster: Cluster, window: Any) -> tuple[list[Run], dict[str, Any]]:
+    from lbal.cli.energy_wording import fidelity_findings
+    from lbal.replay.fidelity import fidelity_of, with_fidelity
+
+    found = fidelity_of(trace, runs, cluster.step_model, window)
+    if found is None:
+        return runs, {}
+    record = found.as_dict()
+    return with_fidelity(runs, found), {**record, "findings": fidelity_findings(record)}
 
 
 def _with_headroom(
@@ -289,15 +386,16 @@ def _with_headroom(
     cluster: Cluster,
     conditions: Conditions,
     window: Any,
+    view: EnergyView,
 ) -> tuple[list[Run], dict[str, Any]]:
     from dataclasses import replace
 
+    from lbal.cli.energy_wording import replay_counterfactual
     from lbal.cli.wording import replay_headroom
     from lbal.replay.outcome import headroom_of, reference_of, with_recovered
 
     bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
     runs = with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
-    best = min(runs, key=lambda run: run.metrics["barrier_idle_fraction"].value)
-    reference = reference_of(runs)
-    findings = replay_headroom(runs, reference)
+    best, reference = _least_idle(runs), reference_of(runs)
+    findings = [*replay_headroom(runs, reference), replay_counterfactual(runs, reference, best, view)]
     return runs, {"reference": reference.label, "best": best.label, "findings": findings}

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.result import Result, Run
-from lbal.cli.numbers import coefficient_text, count, percent, shown_unit, shown_value
+from lbal.cli.numbers import bands_text, coefficient_text, count, percent, power_text, shown_unit, shown_value
 from lbal.cli.reports.base import Report
 
 PIPE_WIDTH = 10_000
@@ -34,6 +34,15 @@ COMPARED = (
     "slot_use",
     "kv_time_fraction",
     "perfect_balance_speedup",
+    "energy_joules_per_token",
+    "energy_wait_fraction",
+    "energy_saving_fraction",
+    "energy_saving_wait_share",
+    "facility_joules_per_token",
+    "carbon_g_per_1000_tokens",
+    "electricity_money_per_day",
+    "idle_electricity_money_per_day",
+    "idle_money_per_day",
     "makespan_s",
     "steps",
     "requests_completed",
@@ -48,6 +57,7 @@ CAUSES_IN_WORDS = {
     "empty": "ranks without work",
     "count": "numbers of requests differ",
     "length": "lengths of requests differ",
+    "speed": "speeds of ranks differ",
     "unexplained": "not explained by load",
 }
 
@@ -107,7 +117,11 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
         return
     measures = [run.metrics for run in result.runs]
     yield from _fitted(*_metric_table(result.runs, _shown_names(result.runs), measures), width)
+    yield from _ranges(result, width)
     yield from _headroom(result, width)
+    yield from _findings("Energy", result.energy)
+    yield from _findings("Bands: the same loads under the ends of all bands", result.bands)
+    yield from _findings("Fidelity: modelled against measured", result.fidelity)
     if result.command == "analyze":
         for run in result.runs:
             yield from _details(run, width)
@@ -147,7 +161,15 @@ def _context(result: Result) -> Iterator[str]:
             f"window      {config['window']} steps" if config["window"] == "all" else f"window      {config['window']}"
         )
     if config.get("step_model"):
-        yield f"step model  {config['step_model']['name']} ({coefficient_text(config['step_model'])})"
+        model = config["step_model"]
+        yield f"step model  {model['name']} ({coefficient_text(model)})"
+        if model.get("rank_speed"):
+            speeds = [f"rank {rank} at {speed:.4g}" for rank, speed in model["rank_speed"].items()]
+            yield f"speeds      {', '.join(speeds)} of the others' 1"
+    if config.get("power_model"):
+        yield f"power       {power_text(config['power_model'])}"
+    if result.bands:
+        yield f"bands       {bands_text(config['step_model'])}; {count(result.bands['variants'], 'variant')}"
 
 
 def _signal_ages(runs: Sequence[Run]) -> str:
@@ -169,10 +191,48 @@ def _metric_table(
         values = [known.get(name) for known in measures]
         if not any(values):
             continue
-        basis = ", ".join(dict.fromkeys(value.basis for value in values if value is not None))
+        basis = ", ".join(dict.fromkeys(_basis(value) for value in values if value is not None))
         shown = [shown_value(None if value is None else value.value, metric.unit) for value in values]
         rows.append([metric.label, shown_unit(metric.unit), basis, *shown])
     return columns, rows, 3
+
+
+def _basis(value: Measure) -> str:
+    return value.basis if value.fidelity is None else f"{value.basis} {value.fidelity:+.1%}"
+
+
+def _ranges(result: Result, width: int) -> Iterator[RenderableType]:
+    """Ranges of figures: of every run with bands, else what the power model alone gives for a single trace."""
+    if not result.bands and result.command != "analyze":
+        return
+    names = [name for name in METRICS if any(_has_range(run.metrics.get(name)) for run in result.runs)]
+    if not names:
+        return
+    yield Text("\nRanges over the bands" if result.bands else "\nRanges over the power model", style="bold")
+    columns, rows = ["metric", "unit", *[run.label for run in result.runs]], []
+    if len(result.runs) == 1:
+        columns = ["metric", "unit", "low", "value", "high"]
+    for name in names:
+        unit = METRICS[name].unit
+        cells = []
+        for run in result.runs:
+            value = run.metrics.get(name)
+            ends = [shown_value(end, unit) for end in (value.low, value.high)] if value and _has_range(value) else []
+            shown = shown_value(value.value, unit) if value else "n/a"
+            cells += [ends[0], shown, ends[1]] if len(result.runs) == 1 else [" to ".join(ends) or shown]
+        rows.append([METRICS[name].label, shown_unit(unit), *cells])
+    yield from _fitted(columns, rows, 2, width)
+
+
+def _has_range(value: Measure | None) -> bool:
+    return value is not None and value.low is not None and value.high is not None
+
+
+def _findings(title: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    if found.get("findings"):
+        yield Text(f"\n{title}", style="bold")
+        for line in found["findings"]:
+            yield Text(line)
 
 
 def _headroom(result: Result, width: int) -> Iterator[RenderableType]:
@@ -199,7 +259,7 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
         rows = [
             [cause, CAUSES_IN_WORDS[cause], percent(share), percent(share / total)]
             for cause, share in run.attribution.items()
-            if share or cause != "unexplained"
+            if share or cause not in ("speed", "unexplained")
         ]
         yield from _fitted(["cause", "meaning", "rank-time", "of the idle"], rows, 2, width)
     if run.ranks:

@@ -1,0 +1,149 @@
+"""Findings on energy, perfect balance, bands and fidelity in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lbal.analyzers.bands import Comparison
+from lbal.analyzers.energy import EnergyView
+from lbal.analyzers.metrics import Measure
+from lbal.analyzers.result import Run
+from lbal.cli.numbers import listed, percent, shown_value
+
+SMALLEST = 5e-5
+"""Shares below it are told as none."""
+PERFECT_SAVING = "perfect_balance_energy_saving_fraction"
+CHANGES = {
+    "tokens_per_second": ("throughput", "higher"),
+    "tpot_ms_mean": ("mean TPOT", "lower"),
+    "barrier_idle_fraction": ("barrier idle", "lower"),
+    "energy_joules_per_token": ("energy per token", "lower"),
+}
+LEVEL_WORDS = {"low": "low", "high": "high", "idle": "idle", "busy": "busy"}
+
+
+def counterfactual(run: Run, view: EnergyView, who: str) -> str:
+    """What perfect balance of the same admissions would have given, as a clause without an end.
+
+    `who` is "this trace" or the label of a policy.
+    """
+    speedup, saved = run.metrics["perfect_balance_speedup"], run.metrics[PERFECT_SAVING]
+    faster = speedup.value - 1
+    if faster <= SMALLEST:
+        return f"With perfect balance {who} would have run no faster"
+    used = "less" if saved.value >= 0 else "more"
+    text = f"With perfect balance {who} would have run {percent(faster)}{_span(speedup, less=1)} faster"
+    text += f" and used {percent(abs(saved.value))}{_span(saved)} {used} energy"
+    return text + (", all of it on the assumed wait power" if view.power.waits_apart and saved.value > SMALLEST else "")
+
+
+def _span(value: Measure, less: float = 0.0) -> str:
+    if value.low is None or value.high is None:
+        return ""
+    low, high = (percent(end - less) for end in (value.low, value.high))
+    return f" ({low} to {high})" if low != high else ""
+
+
+def analysis_counterfactual(run: Run, view: EnergyView) -> str:
+    """The counterfactual of a trace."""
+    basis = run.metrics["perfect_balance_speedup"].basis
+    return f"{counterfactual(run, view, 'this trace')} (time {basis}, energy modelled)."
+
+
+def replay_counterfactual(runs: Sequence[Run], reference: Run, best: Run, view: EnergyView) -> str:
+    """The counterfactual of the reference, and how much of it the best replayed policy recovers."""
+    who = "this trace, placed as recorded," if reference.policy == "recorded" else reference.label
+    text = counterfactual(reference, view, who)
+    if len(runs) > 1 and best is not reference and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST:
+        text += f"; {best.label}, which idles least here, recovers {listed(_recovered(reference, best))} of that"
+    return f"{text} (modelled)."
+
+
+def _recovered(reference: Run, best: Run) -> list[str]:
+    """Shares of the time and of the energy that perfect balance saves, both per token."""
+    rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
+    speedup = reference.metrics["perfect_balance_speedup"].value
+    found = [f"{percent((1 - rates[1] / rates[0]) / (1 - 1 / speedup))} of the time"]
+    saved, perfect = best.metrics.get("energy_saving_fraction"), reference.metrics[PERFECT_SAVING].value
+    if saved is not None and perfect > SMALLEST:
+        found.append(f"{percent(saved.value / perfect)} of the energy")
+    return found
+
+
+def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: EnergyView) -> list[str]:
+    """What the best policy saves against the reference, and how much of that rests on the wait power."""
+    if len(runs) == 1 or best is reference or "energy_saving_fraction" not in best.metrics:
+        return []
+    saved = best.metrics["energy_saving_fraction"]
+    if abs(saved.value) <= SMALLEST:
+        return [f"{best.label} uses as much energy per token as {reference.label} (modelled)."]
+    text = (
+        f"{best.label} uses {percent(abs(saved.value))} {'less' if saved.value > 0 else 'more'} energy per token than "
+    )
+    text += reference.label
+    if saved.low is not None and saved.high is not None:
+        text += f" ({_signed(-saved.high)} to {_signed(-saved.low)})"
+    share = best.metrics.get("energy_saving_wait_share")
+    if share is not None:
+        text += f"; {_share_words(share.value)} of the saving rests on the assumed wait power"
+    elif not view.power.waits_apart:
+        text += "; its power model follows load and has no wait power"
+    return [f"{text} (modelled)."]
+
+
+def _share_words(share: float) -> str:
+    if share > 1 + SMALLEST:
+        return f"all ({percent(share)}: the busy part grows)"
+    return "all" if share >= 1 - SMALLEST else percent(max(share, 0.0))
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "-" if value < 0 else "") + percent(abs(value))
+
+
+def band_findings(best: str, reference: str, comparisons: Sequence[Comparison]) -> list[str]:
+    """How the comparison moves over the bands, and where its sign flips, in words."""
+    found = []
+    for each in comparisons:
+        name, _better = CHANGES[each.metric]
+        low, high = _signed(each.low), _signed(each.high)
+        text = f"{name} of {best} against {reference}: {_signed(each.nominal)}"
+        text += f", {low} to {high} over the bands" if low != high else ", the same over the bands"
+        if each.flips:
+            assert each.against is not None
+            text += f". The sign flips inside the bands: with {_setting_words(each)} {best} does "
+            text += "worse" if _is_good(each) else "better"
+        found.append(text[0].upper() + text[1:] + ".")
+    if not any(each.flips for each in comparisons):
+        found.append("No comparison changes its sign inside the bands.")
+    return found
+
+
+def _is_good(each: Comparison) -> bool:
+    return (each.nominal > 0) == (CHANGES[each.metric][1] == "higher")
+
+
+def _setting_words(each: Comparison) -> str:
+    assert each.against is not None
+    variant, power = each.against
+    words = [f"{name} {LEVEL_WORDS[level]}" for name, level in variant.levels.items()]
+    words += [f"{name} power {LEVEL_WORDS[level]}" for name, level in power._asdict().items() if level != "nominal"]
+    return listed(words) or "nominal values"
+
+
+def fidelity_findings(found: Mapping[str, Any]) -> list[str]:
+    """How far modelled step times and idle are from the measured ones."""
+    errors, step, idle = found["on_recorded_loads"], found["step_ms_mean"], found["barrier_idle_fraction"]
+    told = [
+        f"On the {errors['steps']:,} recorded steps the model misses half of the step times by less than "
+        f"{percent(errors['p50'])} and one in twenty by more than {percent(errors['p95'])}; "
+        f"their sum by {_signed(errors['bias'])}.",
+        f"Replaying recorded gives a mean step of {shown_value(step['replayed'], 'ms')} ms against "
+        f"{shown_value(step['measured'], 'ms')} ms measured ({_signed(step['replayed'] / step['measured'] - 1)})",
+    ]
+    if idle["measured"] is None:
+        told[1] += "; idle was not measured."
+    else:
+        told[1] += f", and {percent(idle['replayed'])} idle against {percent(idle['measured'])} measured."
+    return told

@@ -1,0 +1,61 @@
+"""From the options on models to the models: what `analyze` and `replay` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lbal.analyzers.energy import EnergyView
+    from lbal.analyzers.steptime import StepTimeModel
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options that choose models, as given."""
+
+    step_model: str | None
+    rank_speed: Sequence[str]
+    power_model: str | None
+    gpus_per_rank: int | None
+    costs: str | None
+
+    def given_step_model(self, max_num_seqs: int) -> tuple[StepTimeModel | None, list[str]]:
+        """The step-time model that was named, None if none was, and notes on it."""
+        from lbal.replay.step_models import named_step_model
+
+        if self.step_model is None:
+            return None, []
+        model, notes = named_step_model(self.step_model, max_num_seqs)
+        return self.with_speeds(model), notes
+
+    def with_speeds(self, model: StepTimeModel) -> StepTimeModel:
+        """The model with the rank speeds that were given, beside those it has."""
+        from lbal.replay.step_models import rank_speeds
+
+        given = rank_speeds(self.rank_speed)
+        return model.with_speeds({**dict(model.rank_speeds), **given}) if given else model
+
+    def check(self) -> None:
+        """Refuse what cannot be before any work is done."""
+        from lbal.replay.costs import parse_costs
+        from lbal.replay.step_models import rank_speeds
+
+        rank_speeds(self.rank_speed)
+        if self.costs is not None:
+            parse_costs(self.costs)
+
+    def energy_view(self, model: StepTimeModel) -> EnergyView:
+        """How energy is told, for steps that take what this model says."""
+        from lbal.analyzers.energy import EnergyView
+        from lbal.replay.costs import parse_costs
+        from lbal.replay.power_models import gpus_per_rank, power_model
+
+        power, assumed = power_model(self.power_model, model)
+        return EnergyView(
+            power=power,
+            gpus_per_rank=gpus_per_rank(self.gpus_per_rank, model),
+            costs=None if self.costs is None else parse_costs(self.costs),
+            assumed=assumed,
+        )
