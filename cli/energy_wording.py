@@ -9,7 +9,7 @@ from lbal.analyzers.bands import Comparison
 from lbal.analyzers.energy import EnergyView
 from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result import Run
-from lbal.cli.numbers import listed, percent, shown_value
+from lbal.cli.numbers import UNITS_OF_COEFFICIENTS, coefficient, listed, percent, shown_value
 
 SMALLEST = 5e-5
 """Shares below it are told as none."""
@@ -56,19 +56,21 @@ def replay_counterfactual(runs: Sequence[Run], reference: Run, best: Run, view: 
     who = "this trace, placed as recorded," if reference.policy == "recorded" else reference.label
     text = counterfactual(reference, view, who)
     if len(runs) > 1 and best is not reference and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST:
-        text += f"; {best.label}, which idles least here, recovers {listed(_recovered(reference, best))} of that"
+        text += f"; {best.label}, which idles least here, recovers {_recovered(reference, best)}"
     return f"{text} (modelled)."
 
 
-def _recovered(reference: Run, best: Run) -> list[str]:
+def _recovered(reference: Run, best: Run) -> str:
     """Shares of the time and of the energy that perfect balance saves, both per token."""
     rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
     speedup = reference.metrics["perfect_balance_speedup"].value
-    found = [f"{percent((1 - rates[1] / rates[0]) / (1 - 1 / speedup))} of the time"]
+    time = (1 - rates[1] / rates[0]) / (1 - 1 / speedup)
     saved, perfect = best.metrics.get("energy_saving_fraction"), reference.metrics[PERFECT_SAVING].value
-    if saved is not None and perfect > SMALLEST:
-        found.append(f"{percent(saved.value / perfect)} of the energy")
-    return found
+    text = f"{percent(time)} of that time" if time > SMALLEST else "none of that time"
+    if saved is None or perfect <= SMALLEST:
+        return text
+    share = saved.value / perfect
+    return f"{text} and {percent(share) if share > SMALLEST else 'none'} of that energy"
 
 
 def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: EnergyView) -> list[str]:
@@ -130,6 +132,19 @@ def _setting_words(each: Comparison) -> str:
     words = [f"{name} {LEVEL_WORDS[level]}" for name, level in variant.levels.items()]
     words += [f"{name} power {LEVEL_WORDS[level]}" for name, level in power._asdict().items() if level != "nominal"]
     return listed(words) or "nominal values"
+
+
+def calibration_headline(found: Mapping[str, Any]) -> str:
+    """The coefficients and how well they fit, in one sentence."""
+    values = [
+        f"{name} {coefficient(name, interval['value'])} {UNITS_OF_COEFFICIENTS[name][0]}"
+        for name, interval in found["coefficients"].items()
+    ]
+    errors, held_out = found["errors"], found["held_out"]
+    return (
+        f"{listed(values)}, fitted to {found['fitted_to']}: R2 {errors['r2']:.3f}, p95 error {percent(errors['p95'])}, "
+        f"and {percent(held_out['p95'])} on steps held out."
+    )
 
 
 def fidelity_findings(found: Mapping[str, Any]) -> list[str]:

@@ -54,6 +54,8 @@ def coefficient_text(model: dict[str, Any]) -> str:
     ]
     if model["b_mean"]:
         parts.append(f"b_mean {model['b_mean'] * 1e6:.4g} us/request")
+    if model.get("p"):
+        parts.append(f"p {model['p'] * 1e6:.4g} us/prefill token, not replayed")
     return ", ".join(parts)
 
 
@@ -116,3 +118,13 @@ def listing_text(rows: list[dict[str, Any]], *, terminal: bool) -> str:
     width = shutil.get_terminal_size().columns if terminal else 10_000
     Console(file=buffer, width=width, force_terminal=terminal, highlight=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def legend_text(meanings: dict[str, str], *, terminal: bool) -> str:
+    """What names in a listing mean, one paragraph each; wrapped on a terminal, one line each in a pipe."""
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns if terminal else 10_000
+    lines = ["", *[textwrap.fill(f"{name}: {text}", width, subsequent_indent="  ") for name, text in meanings.items()]]
+    return "\n".join(lines) + "\n"

@@ -67,6 +67,13 @@ def power_from_file(name: str) -> TwoStatePower:
     )
 
 
+def checked_gpu(name: str) -> str:
+    """The name, if a power model has it or it is empty. Raises `UsageError`."""
+    if name and name not in power_presets():
+        raise unknown_name("power model", name, power_presets())
+    return name
+
+
 def gpus_per_rank(value: int | None, step_model: StepTimeModel) -> int:
     """Accelerators per rank: as given, else those of the step-time model. Raises `UsageError`."""
     if value is None:

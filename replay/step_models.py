@@ -24,6 +24,13 @@ BAND_FACTORS = {"C": (0.85, 1.25), "a": (0.95, 1.3)}
 """Low and high of measured presets over their nominal value: what end-to-end measurements allow (docs/models.md)."""
 ENGINE_S = (5e-6, 9e-5)
 """Cost per request of the engine (sampling, scheduling), low and high, where a preset has one."""
+QUALITY = ("R2", "relerr_p95", "relerr_max", "relerr_att_max", "relerr_moe_max", "a_over_physics")
+"""What the published presets tell of their fits."""
+SOURCES = {
+    "kernels": "Kernel tables of aiconfigurator, whole step as one fit; ",
+    "kernels-dp": "Kernel tables of aiconfigurator, attention and experts fitted apart; ",
+    "released": "",
+}
 FILE_MARK = "lbal_step_model"
 FILE_FIELDS = {
     FILE_MARK, "name", *COEFFICIENTS, "unit", "bands", "rank_speed", "gpu", "gpus_per_rank", "source", "confidence",
@@ -65,6 +72,30 @@ def named_step_model(spec: str, max_num_seqs: int) -> tuple[StepTimeModel, list[
     if "=" in spec:
         return _inline(spec), []
     raise unknown_name("step model", spec, presets())
+
+
+def preset_records() -> list[dict[str, Any]]:
+    """The shipped presets for a listing: coefficients in seconds, `error` of the fit, `kind` of source, confidence.
+
+    The C of `paper-release` depends on the slots; it is that of the published 72.
+    """
+    found = []
+    for name, record in presets().items():
+        if name == PAPER_RELEASE:
+            kind, error = "released", "none: not fitted"
+        elif "relerr_p95" in record:
+            kind, error = "kernels", f"p95 {record['relerr_p95']:.1%}"
+        else:
+            kind, error = (
+                "kernels-dp",
+                f"max {record['relerr_att_max']:.1%} attention, {record['relerr_moe_max']:.1%} experts",
+            )
+        model = step_model(name, 72)
+        quality = {key: record[key] for key in QUALITY if key in record}
+        found.append(
+            {**model.as_dict(), "error": error, "kind": kind, **quality, "source": SOURCES[kind] + record["note"]}
+        )
+    return found
 
 
 def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:

@@ -9,7 +9,7 @@ import typer
 
 from lbal.cli.options import AsJson
 
-list_app = typer.Typer(help="Describe the policies, formats, metrics, step models and reports.", no_args_is_help=True)
+list_app = typer.Typer(help="Describe the policies, formats, metrics, models and reports.", no_args_is_help=True)
 Filter = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only names that contain this.")]
 
 
@@ -65,23 +65,54 @@ def metrics(text: Filter = "", as_json: AsJson = False) -> None:
 
 @list_app.command()
 def step_models(text: Filter = "", as_json: AsJson = False) -> None:
-    """Step-time presets: coefficients and confidence."""
-    from lbal.replay.step_models import presets, step_model
+    """Step-time presets: coefficients, error of the fit, confidence and source."""
+    from lbal.replay.step_models import preset_records
 
+    records = preset_records()
+    kinds = list(dict.fromkeys(record["kind"] for record in records))
+    rows = [
+        {
+            "step model": record["name"],
+            "C ms": f"{record['C'] * 1e3:.4g}",
+            "a ns": f"{record['a'] * 1e9:.4g}",
+            "b us": f"{record['b'] * 1e6:.4g}",
+            "b_mean us": f"{record['b_mean'] * 1e6:.4g}",
+            "error": record["error"],
+            "source": record["kind"],
+        }
+        for record in records
+    ]
+    legend = {kind: next(record for record in records if record["kind"] == kind) for kind in kinds}
+    told = {kind: f"{record['confidence']}. {record['source']}" for kind, record in legend.items()}
+    _show("step-models", rows, text, as_json, items=records, legend=("source", told))
+
+
+@list_app.command()
+def power_models(text: Filter = "", as_json: AsJson = False) -> None:
+    """Power models: watts per accelerator, low/nominal/high, with confidence and source."""
+    from lbal.replay.power_models import power_presets
+
+    records = [power.as_dict() for power in power_presets().values()]
     rows = []
-    for name in presets():
-        model = step_model(name, 72)
+    for record in records:
+        levels = {
+            state: "/".join(f"{watts:g}" for watts in record[f"{state}_watts"].values())
+            if f"{state}_watts" in record
+            else "by load"
+            for state in ("busy", "wait")
+        }
         rows.append(
             {
-                "step model": name,
-                "C ms": f"{model.shared_s * 1e3:.4g}",
-                "a ns/token": f"{model.per_token_s * 1e9:.4g}",
-                "b us/request": f"{model.per_request_s * 1e6:.4g}",
-                "b_mean us/request": f"{model.per_mean_request_s * 1e6:.4g}",
-                "confidence": model.confidence,
+                "power model": record["name"],
+                "busy W": levels["busy"] if levels["busy"] != "by load" else f"to {record['max_watts']:g}, by load",
+                "wait W": levels["wait"],
+                "idle W": f"{record['idle_watts']:g}",
+                "n half": f"{record['n_half']:g}" if record.get("n_half") else "none",
+                "confidence": record["confidence"],
             }
         )
-    _show("step-models", rows, text, as_json)
+    told = {record["name"]: record["source"] for record in records}
+    _show("power-models", rows, text, as_json, items=records, legend=("power model", told))
 
 
 @list_app.command()
@@ -95,17 +126,37 @@ def reports(text: Filter = "", as_json: AsJson = False) -> None:
     _show("reports", rows, text, as_json)
 
 
-def _show(what: str, rows: list[dict[str, Any]], text: str, as_json: bool) -> None:
-    from lbal.analyzers.errors import UsageError
+def _show(
+    what: str,
+    rows: list[dict[str, Any]],
+    text: str,
+    as_json: bool,
+    items: list[dict[str, Any]] | None = None,
+    legend: tuple[str, dict[str, str]] | None = None,
+) -> None:
+    """Rows whose first value has the text in it; `items` are their records for JSON.
+
+    `legend` is a column, and what its values mean, told below the table.
+    """
+    from lbal.analyzers.errors import UsageError, unknown_name
     from lbal.analyzers.result import Result
     from lbal.cli.console import emit
-    from lbal.cli.numbers import listing_text
+    from lbal.cli.numbers import legend_text, listing_text
     from lbal.cli.reports.json import JsonReport
 
-    chosen = [row for row in rows if text.lower() in next(iter(row.values())).lower()]
+    names = [next(iter(row.values())) for row in rows]
+    chosen = [index for index, name in enumerate(names) if text.lower() in name.lower()]
     if not chosen:
+        if legend is not None:
+            raise unknown_name(what.removesuffix("s").replace("-", " "), text, names)
         raise UsageError(f"nothing here is named like {text!r}")
     if as_json:
-        emit(JsonReport().render(Result(f"list {what}", [], {"filter": text}, [], items=chosen)))
-    else:
-        emit(listing_text(chosen, terminal=sys.stdout is not None and sys.stdout.isatty()))
+        found = [(items or rows)[index] for index in chosen]
+        emit(JsonReport().render(Result(f"list {what}", [], {"filter": text}, [], items=found)))
+        return
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    told = listing_text([rows[index] for index in chosen], terminal=terminal)
+    if legend is not None:
+        used = dict.fromkeys(rows[index][legend[0]] for index in chosen)
+        told += legend_text({value: legend[1][value] for value in used}, terminal=terminal)
+    emit(told)

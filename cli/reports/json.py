@@ -19,7 +19,12 @@ class JsonReport(Report):
 
     def render(self, result: Result) -> str:
         """Indented JSON with its keys in the order of the schema."""
-        return json.dumps(_plain(result.as_dict()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(result.as_dict())
+
+
+def json_text(record: dict[str, Any]) -> str:
+    """A record as indented JSON; numbers that are none as null."""
+    return json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,17 @@ from rich.text import Text
 
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.result import Result, Run
-from lbal.cli.numbers import bands_text, coefficient_text, count, percent, power_text, shown_unit, shown_value
+from lbal.cli.numbers import (
+    UNITS_OF_COEFFICIENTS,
+    bands_text,
+    coefficient,
+    coefficient_text,
+    count,
+    percent,
+    power_text,
+    shown_unit,
+    shown_value,
+)
 from lbal.cli.reports.base import Report
 
 PIPE_WIDTH = 10_000
@@ -114,6 +124,9 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
         yield from _fitted(*_length_table(result.workload), width)
         yield Text("\nTo model its barrier idle:", style="bold")
         yield Command(result.workload["replay_command"])
+        return
+    if result.calibration:
+        yield from _calibration(result.calibration, width)
         return
     measures = [run.metrics for run in result.runs]
     yield from _fitted(*_metric_table(result.runs, _shown_names(result.runs), measures), width)
@@ -281,6 +294,36 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
             for step in run.worst_steps
         ]
         yield from _fitted(columns, rows, 1, width)
+
+
+def _calibration(found: Mapping[str, Any], width: int) -> Iterator[RenderableType]:
+    rows = [
+        [name, UNITS_OF_COEFFICIENTS[name][0], *[coefficient(name, interval[end]) for end in ("value", "low", "high")]]
+        for name, interval in found["coefficients"].items()
+    ]
+    yield from _fitted(["coefficient", "unit", "value", "95% from", "to"], rows, 2, width)
+    yield Text("\nErrors of modelled times", style="bold")
+    rows = [
+        [what, f"{part['steps']:,}", f"{part['r2']:.3f}", f"{part['bias']:+.2%}"]
+        + [percent(part[key]) for key in ("p50", "p95")]
+        for what, part in (("fitted on these", found["errors"]), ("held out", found["held_out"]))
+    ]
+    yield from _fitted(["steps", "number", "R2", "sum", "half below", "95% below"], rows, 1, width)
+    measured = found["idle_measured"]
+    against = "idle was not measured" if measured is None else f"{percent(measured)} measured"
+    yield Text(f"\nBarrier idle of these steps: {percent(found['idle_modelled'])} modelled, {against}.")
+    yield Text(f"{found['outliers']:,} of {found['observations']:,} {found['fitted_to']} count for nothing: outliers.")
+    yield Text("\nRanks: time over that of the median rank for the same load, and what is left", style="bold")
+    rows = [_rank_fit(rank) for rank in found["ranks"]]
+    yield from _fitted(["rank", "number", "factor", "95% from", "to", "residual p50", "size p95"], rows, 1, width)
+
+
+def _rank_fit(rank: Mapping[str, Any]) -> list[str]:
+    factor = rank["factor"]
+    factors = ["n/a"] * 3 if factor is None else [f"{factor[key]:.3f}" for key in ("value", "low", "high")]
+    known = rank["observations"] > 0
+    residuals = [f"{rank['residual_p50']:+.2%}", percent(rank["residual_p95"])] if known else ["n/a"] * 2
+    return [str(rank["rank"]), f"{rank['observations']:,}", *factors, *residuals]
 
 
 def _factor(factor: float) -> str:

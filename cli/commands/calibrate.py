@@ -1,0 +1,76 @@
+"""`lbal calibrate`: a step-time model from the recorded steps of a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lbal.cli.options import AsJson, Force, FormatName, Input, Strict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TARGETS = {".json": "the model, for --step-model"}
+
+
+def calibrate(
+    trace: Input,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the model, for --step-model.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the model (default: of the trace).")
+    ] = "",
+    gpu: Annotated[
+        str, typer.Option("--gpu", metavar="NAME", help="Accelerator, by its power model: energy then uses that.")
+    ] = "",
+    gpus_per_rank: Annotated[
+        int, typer.Option("--gpus-per-rank", metavar="K", min=1, max=1024, help="Accelerators per rank.")
+    ] = 1,
+    force: Force = False,
+    as_json: AsJson = False,
+    format_name: FormatName = None,
+    strict: Strict = False,
+) -> None:
+    """Fit the coefficients of a step-time model to the recorded steps of a trace, and say how far to trust them."""
+    from dataclasses import replace
+
+    from lbal.analyzers.calibration import calibrate as fit
+    from lbal.analyzers.formats import ReadOptions, read_trace
+    from lbal.analyzers.result import Result, input_record
+    from lbal.cli.console import deliver
+    from lbal.cli.energy_wording import calibration_headline
+    from lbal.cli.files import check_target, suffix_of
+    from lbal.replay.power_models import checked_gpu
+
+    if output is not None:
+        suffix_of(output, TARGETS)
+        check_target(output, force=force, input_name=trace)
+    gpu = checked_gpu(gpu)
+    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    found = fit(read, name)
+    model = replace(found.model, gpu=gpu, gpus_per_rank=gpus_per_rank)
+    record = found.as_dict()
+    if output is not None:
+        _write(output, {"lbal_step_model": 1, **model.as_dict(), "calibration": record}, force)
+    result = Result(
+        command="calibrate",
+        inputs=[input_record(read)],
+        config={"step_model": model.as_dict()},
+        runs=[],
+        headline=calibration_headline(record),
+        notes=[*read.meta.warnings, *found.warnings],
+        calibration=record,
+    )
+    deliver(result, as_json=as_json, outputs=[], force=force)
+
+
+def _write(name: str, record: dict[str, Any], force: bool) -> None:
+    from lbal.cli.files import check_target, write_file
+    from lbal.cli.reports.json import json_text
+
+    def write(path: Path) -> None:
+        path.write_text(json_text(record), encoding="utf-8", newline="\n")
+
+    write_file(check_target(name, force=force), write)
