@@ -276,6 +276,7 @@ class EnergyView:
             **self.power.as_dict(),
             "gpus_per_rank": self.gpus_per_rank,
             **({"assumed": self.assumed} if self.assumed else {}),
+            **({"costs": dict(self.costs.labels or {})} if self.costs else {}),
         }
 
 

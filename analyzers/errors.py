@@ -66,7 +66,16 @@ def shown(value: object, limit: int = 60) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known: names the nearest and lists what is there."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = _nearest(name, names)
+    hint = f"did you mean {near!r}? " if near else ""
     listing = ", ".join(names[:24]) + (f", … ({len(names)} in all)" if len(names) > 24 else "")
     return UsageError(f"unknown {kind} {name!r}: {hint}known: {listing}")
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    """The name most like this one, as a whole or in a part between slashes; None where none is."""
+    if near := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
+        return near[0]
+    parts = {part: known for known in reversed(names) for part in known.split("/")}
+    near = difflib.get_close_matches(name, list(parts), n=1, cutoff=0.7)
+    return parts[near[0]] if near else None

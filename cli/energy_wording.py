@@ -55,7 +55,9 @@ def replay_counterfactual(runs: Sequence[Run], reference: Run, best: Run, view: 
     """The counterfactual of the reference, and how much of it the best replayed policy recovers."""
     who = "this trace, placed as recorded," if reference.policy == "recorded" else reference.label
     text = counterfactual(reference, view, who)
-    if len(runs) > 1 and best is not reference and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST:
+    if len(runs) > 1 and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST:
+        if best is reference:
+            return f"{text}; no other policy here recovers any of it (modelled)."
         text += f"; {best.label}, which idles least here, recovers {_recovered(reference, best)}"
     return f"{text} (modelled)."
 

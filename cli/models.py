@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lbal.analyzers.energy import EnergyView
+    from lbal.analyzers.energy import Costs, EnergyView
     from lbal.analyzers.steptime import StepTimeModel
 
 
@@ -39,23 +39,27 @@ class ModelOptions:
 
     def check(self) -> None:
         """Refuse what cannot be before any work is done."""
-        from lbal.replay.costs import parse_costs
         from lbal.replay.step_models import rank_speeds
 
         rank_speeds(self.rank_speed)
-        if self.costs is not None:
-            parse_costs(self.costs)
+        self._costs()
 
     def energy_view(self, model: StepTimeModel) -> EnergyView:
         """How energy is told, for steps that take what this model says."""
         from lbal.analyzers.energy import EnergyView
-        from lbal.replay.costs import parse_costs
         from lbal.replay.power_models import gpus_per_rank, power_model
 
         power, assumed = power_model(self.power_model, model)
         return EnergyView(
             power=power,
             gpus_per_rank=gpus_per_rank(self.gpus_per_rank, model),
-            costs=None if self.costs is None else parse_costs(self.costs),
+            costs=self._costs(),
             assumed=assumed,
         )
+
+    def _costs(self) -> Costs | None:
+        if self.costs is None:
+            return None
+        from lbal.replay.costs import parse_costs
+
+        return parse_costs(self.costs)

@@ -369,6 +369,8 @@ def _with_bands(
 
 
 def _with_fidelity(trace: Trace, runs: list[Run], cluster: Cluster, window: Any) -> tuple[list[Run], dict[str, Any]]:
+    if trace.steps is None or all(run.policy != "recorded" for run in runs):
+        return runs, {}
     from lbal.cli.energy_wording import fidelity_findings
     from lbal.replay.fidelity import fidelity_of, with_fidelity
 

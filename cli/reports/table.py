@@ -181,6 +181,8 @@ def _context(result: Result) -> Iterator[str]:
             yield f"speeds      {', '.join(speeds)} of the others' 1"
     if config.get("power_model"):
         yield f"power       {power_text(config['power_model'])}"
+        if config["power_model"].get("costs"):
+            yield f"costs       assumed: {', '.join(config['power_model']['costs'].values())}"
     if result.bands:
         yield f"bands       {bands_text(config['step_model'])}; {count(result.bands['variants'], 'variant')}"
 
