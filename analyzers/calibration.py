@@ -456,6 +456,12 @@ class _BlockSums:
 
 def _refuse_vague(fit: _Fit, intervals: dict[str, Interval], source: str) -> None:
     mean_s = fit.y.mean() / 1e3
+    if intervals["a"].value + intervals["b"].value <= 0:
+        raise InputError(
+            source,
+            "its times do not grow with KV tokens or requests, so no coefficient of load can be told",
+            expected="times that depend on the load",
+        )
     for index, name in enumerate(NAMES):
         if name not in intervals:
             continue
@@ -588,6 +594,7 @@ def _warnings(
             )
     if fit.steps.compute_ms is None:
         found.append(
-            "fitted to step times alone: a rank is seen only where it is the straggler; compute_ms per rank tells more"
+            "fitted to step times alone: a rank is seen only where it is the straggler, and noise of rank times makes a "
+            "and b look some percent larger; compute_ms per rank tells more"
         )
     return found

@@ -64,7 +64,7 @@ def test_a_figure_of_the_small_trace_is_the_one_worked_out_by_hand(small, name):
 
 
 def test_the_idle_of_the_small_trace_has_the_causes_worked_out_by_hand(small):
-    by_hand = {"empty": 6 / 98, "count": 3 / 98, "length": 4 / 98, "unexplained": 0}
+    by_hand = {"empty": 6 / 98, "count": 3 / 98, "length": 4 / 98, "speed": 0, "unexplained": 0}
     assert small["attribution"] == pytest.approx(by_hand, abs=1e-12)
 
 

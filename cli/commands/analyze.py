@@ -144,7 +144,7 @@ def _step_result(
         notes=[*meta.warnings, *notes, *analysis.notes, *window_note(config, [run])],
         headroom={
             "lengths_known": analysis.lengths_known,
-            "findings": [*findings, analysis_counterfactual(run, analysis.energy)],
+            "findings": [*findings[:1], analysis_counterfactual(run, analysis.energy), *findings[1:]],
         },
         bands={"variants": analysis.variants, "findings": []} if bands else {},
     )
