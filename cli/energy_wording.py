@@ -35,7 +35,7 @@ def counterfactual(run: Run, view: EnergyView, who: str) -> str:
     used = "less" if saved.value >= 0 else "more"
     text = f"With perfect balance {who} would have run {percent(faster)}{_span(speedup, less=1)} faster"
     text += f" and used {percent(abs(saved.value))}{_span(saved)} {used} energy"
-    return text + (", all of it on the assumed wait power" if view.power.waits_apart and saved.value > SMALLEST else "")
+    return text + (", all of it resting on the assumed wait power" if view.power.waits_apart and saved.value > SMALLEST else "")
 
 
 def _span(value: Measure, less: float = 0.0) -> str:
@@ -87,7 +87,8 @@ def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: Energy
     )
     text += reference.label
     if saved.low is not None and saved.high is not None:
-        text += f" ({_signed(-saved.high)} to {_signed(-saved.low)})"
+        text += f" ({_signed(-saved.high)} to {_signed(-saved.low)}"
+        text += ": the sign flips inside the range)" if saved.low < -SMALLEST and saved.high > SMALLEST else ")"
     share = best.metrics.get("energy_saving_wait_share")
     if share is not None:
         text += f"; {_share_words(share.value)} of the saving rests on the assumed wait power"
@@ -103,6 +104,7 @@ def _share_words(share: float) -> str:
 
 
 def _signed(value: float) -> str:
+    value = 0.0 if abs(value) < SMALLEST else value
     return ("+" if value > 0 else "-" if value < 0 else "") + percent(abs(value))
 
 

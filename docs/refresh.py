@@ -192,6 +192,20 @@ def kv_share_table() -> str:
     return table_of([*columns, *parts], rows)
 
 
+def power_table() -> str:
+    """Every power model, in watts per accelerator."""
+    from lbal.replay.power_models import power_presets
+
+    rows = []
+    for power in power_presets().values():
+        record = power.as_dict()
+        states = [record.get(f"{state}_watts") for state in ("busy", "wait")]
+        levels = [" / ".join(f"{watts:g}" for watts in state.values()) if state else "by load" for state in states]
+        half = f"{record['n_half']:g}" if record.get("n_half") else ""
+        rows.append((f"`{record['name']}`", *levels, f"{record['idle_watts']:g}", half, record["confidence"]))
+    return table_of(("name", "busy", "wait", "idle", "h", "confidence"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "metrics": metric_table,
     "policies": policy_table,
@@ -199,6 +213,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reports": report_table,
     "commands": command_reference,
     "kv-share": kv_share_table,
+    "power-models": power_table,
 }
 
 

@@ -213,7 +213,7 @@ def _metric_table(
 
 
 def _basis(value: Measure) -> str:
-    return value.basis if value.fidelity is None else f"{value.basis} {value.fidelity:+.1%}"
+    return value.basis if value.fidelity is None else f"{value.basis} {round(value.fidelity, 3) + 0.0:+.1%}"
 
 
 def _ranges(result: Result, width: int) -> Iterator[RenderableType]:
