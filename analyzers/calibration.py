@@ -20,17 +20,17 @@ correlated from step to step. Assumption: what is not explained by L, n and P do
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from lbal.analyzers.barrier import account
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.recorded import whole_steps
-from lbal.analyzers.steptime import LEAST_SPEED, MOST_SPEED, Band, StepTimeModel
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace
+from lbal.analyzers.robust_fit import FEWEST_OF_RANK, NAMES, Interval, RobustFit, bootstrap
+from lbal.analyzers.steptime import Band, StepTimeModel
+from lbal.analyzers.trace import FloatArray, StepArrays, Trace
 
 FEWEST_STEPS = 50
 FIT_SHARE = 0.7
@@ -46,21 +46,7 @@ WIDEST = 0.2
 POOR_ERROR = 0.2
 NOTABLE_FACTOR = 1.05
 """A rank this much slower or faster than the median, and surely so, gets a speed of its own."""
-HUBER, TUKEY, MAD = 1.345, 4.685, 1.4826
-ROUNDS = 12
-BLOCKS, REPLICATES = 50, 400
-FEWEST_OF_RANK = 30
-"""Observations that the factor of a rank needs."""
-NAMES = ("C", "a", "b", "p")
 LOADS = ("", "KV tokens", "requests", "prefill tokens")
-
-
-class Interval(NamedTuple):
-    """A fitted value with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -148,14 +134,14 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
     """
     source = trace.meta.source
     steps, notes = _measured_steps(trace)
-    fit = _Fit.of(steps, source)
-    intervals, factors = _intervals(fit)
+    fit = _fit(steps, source)
+    intervals, factors = bootstrap(fit)
     _refuse_vague(fit, intervals, source)
     ranks = _rank_fits(fit, factors)
     model = _model(fit, intervals, ranks, name or f"calibrated on {source}", source)
     errors = _errors(fit.steps, model)
     cut = int(len(fit.steps) * FIT_SHARE)
-    early = _Fit.of(fit.steps.part(slice(0, cut)), source, "the first part of it, which validation fits")
+    early = _fit(fit.steps.part(slice(0, cut)), source, "the first part of it, which validation fits")
     held_out = _errors(fit.steps.part(slice(cut, None)), _plain_model(early))
     measured = fit.steps.compute_ms is not None
     return Calibration(
@@ -196,153 +182,27 @@ def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
     return steps, notes
 
 
-@dataclass
-class _Fit:
-    """A robust fit: observations of shape (R,), loads (R, 4) in the order of `NAMES`, and what was found."""
-
-    steps: StepArrays
-    step_row: IntArray
-    rank: IntArray
-    loads: FloatArray
-    """Columns 1, L, n, P; P is 0 where it was not recorded."""
-    y: FloatArray
-    coefficients: FloatArray = field(default_factory=lambda: np.zeros(len(NAMES)))
-    """c, a, b, p in ms."""
-    factor: FloatArray = field(default_factory=lambda: np.ones(0))
-    """(G,) of each rank; 1 where there are too few observations."""
-    weight: FloatArray = field(default_factory=lambda: np.ones(0))
-    """(R,) robust weights, without those for relative errors."""
-    extra_ms: float = 0.0
-    """Median of step time minus largest rank time."""
-
-    @classmethod
-    def of(cls, steps: StepArrays, source: str, what: str = "the trace") -> _Fit:
-        """Fit the steps. Raises `InputError` where they cannot tell the coefficients."""
-        if len(steps) < FEWEST_STEPS:
-            raise InputError(
-                source, f"{what} has only {len(steps)} whole steps with times", expected=f"at least {FEWEST_STEPS}"
-            )
-        fit = cls._of_rank_times(steps) if steps.compute_ms is not None else cls._of_step_times(steps, source)
-        _refuse_alike(fit, source)
-        if steps.compute_ms is not None:
-            fit._settle()
-            if steps.step_ms is not None:
-                fit.extra_ms = max(float(np.median(steps.step_ms - steps.compute_ms.max(axis=1))), 0.0)
-        return fit
-
-    @classmethod
-    def _of_rank_times(cls, steps: StepArrays) -> _Fit:
-        assert steps.compute_ms is not None
-        row, rank = np.nonzero((steps.num_running > 0) & (steps.compute_ms > 0))
-        return cls(
-            steps, row, rank, _loads(steps, row, rank), steps.compute_ms[row, rank], factor=np.ones(steps.dp_size)
+def _fit(steps: StepArrays, source: str, what: str = "the trace") -> RobustFit:
+    """Fit the steps. Raises `InputError` where they cannot tell the coefficients."""
+    if len(steps) < FEWEST_STEPS:
+        raise InputError(
+            source, f"{what} has only {len(steps)} whole steps with times", expected=f"at least {FEWEST_STEPS}"
         )
-
-    @classmethod
-    def _of_step_times(cls, steps: StepArrays, source: str) -> _Fit:
-        """Choose the stragglers by load, fit, choose them by the fit, until they stay."""
-        assert steps.step_ms is not None
-        rows, straggler = np.arange(len(steps)), steps.kv_tokens.argmax(axis=1)
-        fit = cls(steps, rows, straggler, _loads(steps, rows, straggler), steps.step_ms, factor=np.ones(steps.dp_size))
+    if steps.compute_ms is None:
+        fit = RobustFit.of_step_times(steps)
         _refuse_alike(fit, source)
-        for _ in range(ROUNDS):
-            fit._settle()
-            rank_ms = fit.factor * np.einsum("sgk,k->sg", _all_loads(steps), fit.coefficients[1:])
-            chosen = rank_ms.argmax(axis=1)
-            if (chosen == fit.rank).all():
-                break
-            fit.rank, fit.loads = chosen, _loads(steps, rows, chosen)
+        fit.settle_with_stragglers()
+        _refuse_alike(fit, source)
         return fit
-
-    def _settle(self) -> None:
-        """Alternate between coefficients, factors of ranks and robust weights."""
-        self.weight = np.ones(len(self.y))
-        relative = 1 / np.maximum(self.y, self.y.mean() * 1e-3) ** 2
-        for turn in range(2 * ROUNDS):
-            effective = self.effective_loads()
-            gram, moment = _sums(effective, self.y, self.weight * relative)
-            self.coefficients = non_negative(gram, moment)
-            self._update_factors(self.weight * relative)
-            fitted = np.maximum(self.effective_loads() @ self.coefficients, self.y.mean() * 1e-3)
-            relative = 1 / fitted**2
-            self.weight = _robust_weight((self.y - fitted) / fitted, redescending=turn >= 4)
-
-    def effective_loads(self) -> FloatArray:
-        """(R, 4) loads with the factor of their rank; the constant has none."""
-        effective = self.loads.copy()
-        effective[:, 1:] *= self.factor[self.rank][:, None]
-        return effective
-
-    def _update_factors(self, weight: FloatArray) -> None:
-        work = self.loads[:, 1:] @ self.coefficients[1:]
-        size = len(self.factor)
-        above = np.bincount(self.rank, weight * (self.y - self.coefficients[0]) * work, size).astype(np.float64)
-        below = np.bincount(self.rank, weight * work * work, size).astype(np.float64)
-        self.factor = _normalised(above, below, np.bincount(self.rank, minlength=size) >= FEWEST_OF_RANK)
+    fit = RobustFit.of_rank_times(steps)
+    _refuse_alike(fit, source)
+    fit.settle()
+    if steps.step_ms is not None:
+        fit.extra_ms = max(float(np.median(steps.step_ms - steps.compute_ms.max(axis=1))), 0.0)
+    return fit
 
 
-def _normalised(above: FloatArray, below: FloatArray, enough: Any) -> FloatArray:
-    """above / below relative to its median over the ranks with enough observations; 1 for the others."""
-    known = enough & (below > 0) & (above > 0)
-    factor = np.divide(above, below, out=np.ones_like(above), where=known)
-    if known.any():
-        factor[known] /= np.median(factor[known])
-    return np.clip(factor, 1 / MOST_SPEED, 1 / LEAST_SPEED)
-
-
-def _all_loads(steps: StepArrays) -> FloatArray:
-    """(S, G, 3) KV tokens, requests and prefill tokens."""
-    prefill = np.zeros_like(steps.kv_tokens) if steps.prefill_tokens is None else steps.prefill_tokens
-    return np.stack([steps.kv_tokens, steps.num_running, prefill], axis=2)
-
-
-def _loads(steps: StepArrays, row: IntArray, rank: IntArray) -> FloatArray:
-    prefill = np.zeros(len(row)) if steps.prefill_tokens is None else steps.prefill_tokens[row, rank]
-    return np.stack([np.ones(len(row)), steps.kv_tokens[row, rank], steps.num_running[row, rank], prefill], axis=1)
-
-
-def _sums(loads: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    weighted = loads * weight[:, None]
-    return loads.T @ weighted, weighted.T @ y
-
-
-def non_negative(gram: FloatArray, moment: FloatArray) -> FloatArray:
-    """The x >= 0 that minimises x'Gx - 2*m'x: the best of all supports, of which there are at most 15.
-
-    `gram` of shape (p, p), `moment` (p,); a load that is never there (a zero on the diagonal) gets 0.
-    """
-    scale = np.sqrt(np.diag(gram))
-    present = [index for index in range(len(moment)) if scale[index] > 0]
-    best, least = np.zeros(len(moment)), 0.0
-    for size in range(1, len(present) + 1):
-        for support in combinations(present, size):
-            part = np.ix_(support, support)
-            norm = scale[list(support)]
-            try:
-                found = np.linalg.solve(gram[part] / np.outer(norm, norm), moment[list(support)] / norm) / norm
-            except np.linalg.LinAlgError:
-                continue
-            if (found < 0).any():
-                continue
-            value = float(found @ gram[part] @ found - 2 * found @ moment[list(support)])
-            if value < least:
-                least, best = value, np.zeros(len(moment))
-                best[list(support)] = found
-    return best
-
-
-def _robust_weight(residual: FloatArray, *, redescending: bool) -> FloatArray:
-    """Huber's weights, or Tukey's, which leave gross outliers out altogether."""
-    scale = MAD * float(np.median(np.abs(residual - np.median(residual))))
-    if scale < 1e-9:
-        return np.ones(len(residual))
-    size = np.abs(residual) / scale
-    if redescending:
-        return np.where(size < TUKEY, (1 - (size / TUKEY) ** 2) ** 2, 0.0)
-    return np.minimum(1.0, HUBER / np.maximum(size, 1e-12))
-
-
-def _refuse_alike(fit: _Fit, source: str) -> None:
+def _refuse_alike(fit: RobustFit, source: str) -> None:
     """Loads that hardly vary, or that go together, cannot be told apart."""
     if len(fit.y) < FEWEST_STEPS:
         raise InputError(source, f"only {len(fit.y)} steps have work and a time", expected=f"at least {FEWEST_STEPS}")
@@ -375,86 +235,7 @@ def _unexplained(values: FloatArray, others: FloatArray) -> float:
     return float(((values - scaled @ found) ** 2).sum() / (values**2).sum())
 
 
-def _intervals(fit: _Fit) -> tuple[dict[str, Interval], FloatArray]:
-    """Coefficients in seconds with their intervals, and (REPLICATES, G) factors of ranks."""
-    weight = fit.weight / np.maximum(fit.effective_loads() @ fit.coefficients, fit.y.mean() * 1e-3) ** 2
-    blocks = min(BLOCKS, len(fit.steps) // 5)
-    block = fit.step_row * blocks // len(fit.steps)
-    sums = _BlockSums.of(fit, weight, block, blocks)
-    random = np.random.default_rng(0)
-    drawn = np.stack([np.bincount(random.integers(0, blocks, blocks), minlength=blocks) for _ in range(REPLICATES)])
-    found, factors = sums.refitted(drawn.astype(np.float64), fit)
-    found[:, 0] += _extra_replicates(fit, drawn, blocks)
-    values = fit.coefficients.copy()
-    values[0] += fit.extra_ms
-    low, high = np.percentile(found, [2.5, 97.5], axis=0)
-    present = [0, *[index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]]
-    intervals = {
-        NAMES[index]: Interval(
-            float(values[index]) / 1e3,
-            float(min(low[index], values[index])) / 1e3,
-            float(max(high[index], values[index])) / 1e3,
-        )
-        for index in present
-    }
-    return intervals, factors
-
-
-def _extra_replicates(fit: _Fit, drawn: IntArray, blocks: int) -> FloatArray:
-    """(REPLICATES,) replicates of `extra_ms`: means of the medians of the blocks."""
-    steps = fit.steps
-    if steps.compute_ms is None or steps.step_ms is None:
-        return np.zeros(len(drawn))
-    extra = steps.step_ms - steps.compute_ms.max(axis=1)
-    block = np.arange(len(steps)) * blocks // len(steps)
-    medians = np.array([np.median(extra[block == index]) for index in range(blocks)])
-    return np.asarray(fit.extra_ms + drawn @ (medians - medians.mean()) / blocks)
-
-
-@dataclass(frozen=True)
-class _BlockSums:
-    """Sums per block of steps and rank: all that a refit with fixed robust weights needs."""
-
-    gram: FloatArray
-    """(blocks, G, 4, 4) of the plain loads."""
-    moment: FloatArray
-    """(blocks, G, 4)."""
-    enough: Any
-    """(G,) whether the factor of a rank is fitted."""
-
-    @classmethod
-    def of(cls, fit: _Fit, weight: FloatArray, block: IntArray, blocks: int) -> _BlockSums:
-        """From a fit, with the weights of its observations."""
-        size, cells = len(fit.factor), block * len(fit.factor) + fit.rank
-        width = len(NAMES)
-        gram, moment = np.zeros((blocks, size, width, width)), np.zeros((blocks, size, width))
-        for row in range(width):
-            left = weight * fit.loads[:, row]
-            moment[:, :, row] = np.bincount(cells, left * fit.y, blocks * size).reshape(blocks, size)
-            for column in range(row, width):
-                both = np.bincount(cells, left * fit.loads[:, column], blocks * size).reshape(blocks, size)
-                gram[:, :, row, column] = gram[:, :, column, row] = both
-        return cls(gram, moment, np.bincount(fit.rank, minlength=size) >= FEWEST_OF_RANK)
-
-    def refitted(self, drawn: FloatArray, fit: _Fit) -> tuple[FloatArray, FloatArray]:
-        """Coefficients (R, 4) in ms and factors (R, G) for blocks drawn so often: `drawn` is (R, blocks)."""
-        found, factors = np.zeros((len(drawn), len(NAMES))), np.ones((len(drawn), len(fit.factor)))
-        for index, times in enumerate(drawn):
-            gram, moment = np.tensordot(times, self.gram, 1), np.tensordot(times, self.moment, 1)
-            coefficients, factor = fit.coefficients, fit.factor
-            for _ in range(3):
-                scale = np.ones((len(factor), len(NAMES)))
-                scale[:, 1:] = factor[:, None]
-                total = (gram * scale[:, :, None] * scale[:, None, :]).sum(axis=0)
-                coefficients = non_negative(total, (moment * scale).sum(axis=0))
-                above = moment[:, 1:] @ coefficients[1:] - coefficients[0] * (gram[:, 0, 1:] @ coefficients[1:])
-                below = np.einsum("gij,i,j->g", gram[:, 1:, 1:], coefficients[1:], coefficients[1:])
-                factor = _normalised(above, below, self.enough)
-            found[index], factors[index] = coefficients, factor
-        return found, factors
-
-
-def _refuse_vague(fit: _Fit, intervals: dict[str, Interval], source: str) -> None:
+def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -> None:
     mean_s = fit.y.mean() / 1e3
     if intervals["a"].value + intervals["b"].value <= 0:
         raise InputError(
@@ -476,7 +257,7 @@ def _refuse_vague(fit: _Fit, intervals: dict[str, Interval], source: str) -> Non
             )
 
 
-def _rank_fits(fit: _Fit, factors: FloatArray) -> tuple[RankFit, ...]:
+def _rank_fits(fit: RobustFit, factors: FloatArray) -> tuple[RankFit, ...]:
     fitted = np.maximum(fit.effective_loads() @ fit.coefficients, 1e-12)
     residual = fit.y / fitted - 1
     low, high = np.percentile(factors, [2.5, 97.5], axis=0)
@@ -497,7 +278,7 @@ def _rank_fits(fit: _Fit, factors: FloatArray) -> tuple[RankFit, ...]:
     return tuple(found)
 
 
-def _plain_model(fit: _Fit, name: str = "fit") -> StepTimeModel:
+def _plain_model(fit: RobustFit, name: str = "fit") -> StepTimeModel:
     c, a, b, p = fit.coefficients / 1e3
     notable = {
         rank: 1 / factor
@@ -509,7 +290,7 @@ def _plain_model(fit: _Fit, name: str = "fit") -> StepTimeModel:
 
 
 def _model(
-    fit: _Fit, intervals: dict[str, Interval], ranks: Sequence[RankFit], name: str, source: str
+    fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], name: str, source: str
 ) -> StepTimeModel:
     """The model of a fit, with a speed for ranks that are surely and notably slower or faster."""
     speeds = {rank.rank: 1 / rank.factor.value for rank in ranks if rank.factor is not None and is_notable(rank.factor)}
@@ -573,7 +354,7 @@ def _idle(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> float:
 
 
 def _warnings(
-    fit: _Fit, intervals: dict[str, Interval], ranks: Sequence[RankFit], errors: Errors, held_out: Errors
+    fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], errors: Errors, held_out: Errors
 ) -> list[str]:
     found = []
     worst = max(errors.p95, held_out.p95)
@@ -594,7 +375,7 @@ def _warnings(
             )
     if fit.steps.compute_ms is None:
         found.append(
-            "fitted to step times alone: a rank is seen only where it is the straggler, and noise of rank times makes a "
-            "and b look some percent larger; compute_ms per rank tells more"
+            "fitted to step times alone: a rank is seen only where it is the straggler, and noise of rank times makes "
+            "a and b look some percent larger; compute_ms per rank tells more"
         )
     return found

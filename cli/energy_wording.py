@@ -35,7 +35,8 @@ def counterfactual(run: Run, view: EnergyView, who: str) -> str:
     used = "less" if saved.value >= 0 else "more"
     text = f"With perfect balance {who} would have run {percent(faster)}{_span(speedup, less=1)} faster"
     text += f" and used {percent(abs(saved.value))}{_span(saved)} {used} energy"
-    return text + (", all of it resting on the assumed wait power" if view.power.waits_apart and saved.value > SMALLEST else "")
+    rests = view.power.waits_apart and saved.value > SMALLEST
+    return text + (", all of it resting on the assumed wait power" if rests else "")
 
 
 def _span(value: Measure, less: float = 0.0) -> str:
@@ -146,8 +147,8 @@ def calibration_headline(found: Mapping[str, Any]) -> str:
     ]
     errors, held_out = found["errors"], found["held_out"]
     return (
-        f"{listed(values)}, fitted to {found['fitted_to']}: R2 {errors['r2']:.3f}, p95 error {percent(errors['p95'])}, "
-        f"and {percent(held_out['p95'])} on steps held out."
+        f"{listed(values)}, fitted to {found['fitted_to']}: R2 of step times {errors['r2']:.3f}, p95 error "
+        f"{percent(errors['p95'])}, and {percent(held_out['p95'])} on steps held out."
     )
 
 

@@ -37,6 +37,17 @@ class ModelOptions:
         given = rank_speeds(self.rank_speed)
         return model.with_speeds({**dict(model.rank_speeds), **given}) if given else model
 
+    def arguments(self) -> list[str]:
+        """The options as they were given, for a command line that is like this one."""
+        found = [
+            ("--step-model", self.step_model),
+            *[("--rank-speed", speed) for speed in self.rank_speed],
+            ("--power-model", self.power_model),
+            ("--gpus-per-rank", None if self.gpus_per_rank is None else str(self.gpus_per_rank)),
+            ("--costs", self.costs),
+        ]
+        return [text for flag, value in found if value is not None for text in (flag, value)]
+
     def check(self) -> None:
         """Refuse what cannot be before any work is done."""
         from lbal.replay.step_models import rank_speeds

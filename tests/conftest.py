@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from lbal.replay.workload import Workload
 
+os.environ.pop("COLUMNS", None)  # parallel test runs set it, and the width of tables with it
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbal.analyzers.calibration import calibrate, non_negative
+from lbal.analyzers.calibration import calibrate
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.robust_fit import non_negative
 from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.trace import StepArrays, Trace, TraceMeta
 from lbal.analyzers.writing import write_native

@@ -368,7 +368,7 @@ def test_the_counterfactual_is_said_in_words(requests, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "With perfect balance fcfs would have run " in text
     assert "jsq-kv, which idles least here, recovers " in text
-    assert " less energy, all of it on the assumed wait power; " in text
+    assert " less energy, all of it resting on the assumed wait power; " in text
     target = str(tmp_path / "jsq.jsonl")
     assert run(["replay", requests, *SMALL, "--policy", "jsq", "-o", target]) == 0
     assert run(["analyze", target]) == 0

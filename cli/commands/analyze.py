@@ -69,7 +69,7 @@ def analyze(
     if read.steps is not None and not read.steps.is_empty():
         result = _step_result(read, models, model, window, max_num_seqs, notes, bands=bands)
     else:
-        result = _demand_result(read, trace, model, max_num_seqs)
+        result = _demand_result(read, trace, models, model, max_num_seqs)
     deliver(result, as_json=as_json, outputs=outputs, force=force)
 
 
@@ -150,7 +150,9 @@ def _step_result(
     )
 
 
-def _demand_result(trace: Trace, name: str, model: StepTimeModel | None, max_num_seqs: int | None) -> Result:
+def _demand_result(
+    trace: Trace, name: str, models: ModelOptions, model: StepTimeModel | None, max_num_seqs: int | None
+) -> Result:
     from lbal.analyzers.demand import demand
     from lbal.analyzers.result import Result, input_record
     from lbal.cli.wording import demand_headline
@@ -167,8 +169,7 @@ def _demand_result(trace: Trace, name: str, model: StepTimeModel | None, max_num
         policies.insert(0, "recorded")
     for policy in policies:
         words += ["--policy", policy]
-    if model is not None:
-        words += ["--step-model", model.name]
+    words += models.arguments()
     notes = list(trace.meta.warnings)
     if "arrivals_per_second" not in figures:
         words += ["--arrivals", "backlog"]

@@ -11,13 +11,14 @@ from lbal.cli.options import AsJson, Force, FormatName, Input, Strict
 if TYPE_CHECKING:
     from pathlib import Path
 
-TARGETS = {".json": "the model, for --step-model"}
+TARGETS = {".json": "the model"}
 
 
 def calibrate(
     trace: Input,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the model, for --step-model.")
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the model, which replay and analyze read."),
     ] = None,
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="Name of the model (default: of the trace).")

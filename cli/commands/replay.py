@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lbal.analyzers.energy import EnergyView
-    from lbal.analyzers.result import Run
     from lbal.analyzers.trace import Trace
     from lbal.replay.engine import Cluster, Conditions, Replay
     from lbal.replay.policy import Policy
@@ -289,6 +288,7 @@ def _result(
 ) -> Any:
     from lbal.analyzers.demand import demand
     from lbal.analyzers.result import Result, input_record
+    from lbal.cli.replay_findings import savings, with_bands, with_fidelity_of, with_headroom
     from lbal.cli.wording import load_notes, replay_headline, window_note
     from lbal.replay.outcome import reference_of, run_of, with_savings
     from lbal.replay.sizing import rate_scale_for
@@ -310,9 +310,9 @@ def _result(
     }
     runs = [run_of(replayed, cluster, window, view) for replayed in replays]  # type: ignore[arg-type]
     runs = with_savings(runs, replays, view, window)  # type: ignore[arg-type]
-    runs, sensitivity = _with_bands(runs, replays, view, window) if bands else (runs, {})
-    runs, headroom = _with_headroom(runs, replays, workload, cluster, conditions, window, view)
-    runs, fidelity = _with_fidelity(trace, runs, cluster, window)
+    runs, sensitivity = with_bands(runs, replays, view, window) if bands else (runs, {})
+    runs, headroom = with_headroom(runs, replays, workload, cluster, conditions, window, view)
+    runs, fidelity = with_fidelity_of(trace, runs, cluster, window)
     span = None
     if not backlog:
         assert workload.arrival_ms is not None
@@ -330,74 +330,7 @@ def _result(
         headline=replay_headline(runs, reference_of(runs)),
         notes=notes,
         headroom=headroom,
-        energy={"findings": _energy_findings(runs, view)},
+        energy={"findings": savings(runs, view)},
         bands=sensitivity,
         fidelity=fidelity,
     )
-
-
-def _least_idle(runs: list[Run]) -> Run:
-    return min(runs, key=lambda run: run.metrics["barrier_idle_fraction"].value)
-
-
-def _energy_findings(runs: list[Run], view: EnergyView) -> list[str]:
-    from lbal.cli.energy_wording import energy_findings
-    from lbal.replay.outcome import reference_of
-
-    return energy_findings(runs, reference_of(runs), _least_idle(runs), view)
-
-
-def _with_bands(
-    runs: list[Run], replays: list[Replay], view: EnergyView, window: Any
-) -> tuple[list[Run], dict[str, Any]]:
-    from lbal.analyzers.bands import compare
-    from lbal.cli.energy_wording import band_findings
-    from lbal.replay.outcome import banded, reference_of, with_ranges
-
-    found = [banded(replayed, window) for replayed in replays]
-    best, reference = (
-        next(i for i, run in enumerate(runs) if run is one) for one in (_least_idle(runs), reference_of(runs))
-    )
-    comparisons = [] if best == reference else compare(found[best], found[reference], view)
-    labels = runs[best].label, runs[reference].label
-    record = {
-        "variants": len(found[0].variants),
-        "comparisons": [each.as_dict() for each in comparisons],
-        "findings": band_findings(*labels, comparisons) if comparisons else [],
-    }
-    return with_ranges(runs, found, view), record
-
-
-def _with_fidelity(trace: Trace, runs: list[Run], cluster: Cluster, window: Any) -> tuple[list[Run], dict[str, Any]]:
-    if trace.steps is None or all(run.policy != "recorded" for run in runs):
-        return runs, {}
-    from lbal.cli.energy_wording import fidelity_findings
-    from lbal.replay.fidelity import fidelity_of, with_fidelity
-
-    found = fidelity_of(trace, runs, cluster.step_model, window)
-    if found is None:
-        return runs, {}
-    record = found.as_dict()
-    return with_fidelity(runs, found), {**record, "findings": fidelity_findings(record)}
-
-
-def _with_headroom(
-    runs: list[Run],
-    replays: list[Replay],
-    workload: Workload,
-    cluster: Cluster,
-    conditions: Conditions,
-    window: Any,
-    view: EnergyView,
-) -> tuple[list[Run], dict[str, Any]]:
-    from dataclasses import replace
-
-    from lbal.cli.energy_wording import replay_counterfactual
-    from lbal.cli.wording import replay_headroom
-    from lbal.replay.outcome import headroom_of, reference_of, with_recovered
-
-    bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
-    runs = with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
-    best, reference = _least_idle(runs), reference_of(runs)
-    findings = [*replay_headroom(runs, reference), replay_counterfactual(runs, reference, best, view)]
-    return runs, {"reference": reference.label, "best": best.label, "findings": findings}

@@ -44,6 +44,7 @@ COMPARED = (
     "slot_use",
     "kv_time_fraction",
     "perfect_balance_speedup",
+    "energy_joules",
     "energy_joules_per_token",
     "energy_wait_fraction",
     "energy_saving_fraction",

@@ -1,0 +1,85 @@
+"""What a replay adds to its runs beside their own figures: bands, headroom, energy, fidelity, with their findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lbal.analyzers.energy import EnergyView
+    from lbal.analyzers.result import Run
+    from lbal.analyzers.trace import Trace
+    from lbal.replay.engine import Cluster, Conditions, Replay
+    from lbal.replay.workload import Workload
+
+
+def least_idle(runs: Sequence[Run]) -> Run:
+    """The run with the least barrier idle."""
+    return min(runs, key=lambda run: run.metrics["barrier_idle_fraction"].value)
+
+
+def savings(runs: list[Run], view: EnergyView) -> list[str]:
+    """What the policy that idles least saves in energy, in words."""
+    from lbal.cli.energy_wording import energy_findings
+    from lbal.replay.outcome import reference_of
+
+    return energy_findings(runs, reference_of(runs), least_idle(runs), view)
+
+
+def with_bands(
+    runs: list[Run], replays: list[Replay], view: EnergyView, window: Any
+) -> tuple[list[Run], dict[str, Any]]:
+    """The runs with their ranges, and how the best compares with the reference over the bands."""
+    from lbal.analyzers.bands import compare
+    from lbal.cli.energy_wording import band_findings
+    from lbal.replay.outcome import banded, reference_of, with_ranges
+
+    found = [banded(replayed, window) for replayed in replays]
+    best, reference = (
+        next(i for i, run in enumerate(runs) if run is one) for one in (least_idle(runs), reference_of(runs))
+    )
+    comparisons = [] if best == reference else compare(found[best], found[reference], view)
+    labels = runs[best].label, runs[reference].label
+    record = {
+        "variants": len(found[0].variants),
+        "comparisons": [each.as_dict() for each in comparisons],
+        "findings": band_findings(*labels, comparisons) if comparisons else [],
+    }
+    return with_ranges(runs, found, view), record
+
+
+def with_fidelity_of(trace: Trace, runs: list[Run], cluster: Cluster, window: Any) -> tuple[list[Run], dict[str, Any]]:
+    """The runs with the fidelity of the recorded placement, where that was replayed and measured."""
+    if trace.steps is None or all(run.policy != "recorded" for run in runs):
+        return runs, {}
+    from lbal.cli.energy_wording import fidelity_findings
+    from lbal.replay.fidelity import fidelity_of, with_fidelity
+
+    found = fidelity_of(trace, runs, cluster.step_model, window)
+    if found is None:
+        return runs, {}
+    record = found.as_dict()
+    return with_fidelity(runs, found), {**record, "findings": fidelity_findings(record)}
+
+
+def with_headroom(
+    runs: list[Run],
+    replays: list[Replay],
+    workload: Workload,
+    cluster: Cluster,
+    conditions: Conditions,
+    window: Any,
+    view: EnergyView,
+) -> tuple[list[Run], dict[str, Any]]:
+    """The runs with their headroom, and what it and the counterfactual say."""
+    from dataclasses import replace
+
+    from lbal.cli.energy_wording import replay_counterfactual
+    from lbal.cli.wording import replay_headroom
+    from lbal.replay.outcome import headroom_of, reference_of, with_recovered
+
+    bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
+    runs = with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
+    best, reference = least_idle(runs), reference_of(runs)
+    findings = [*replay_headroom(runs, reference), replay_counterfactual(runs, reference, best, view)]
+    return runs, {"reference": reference.label, "best": best.label, "findings": findings}
