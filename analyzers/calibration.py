@@ -375,7 +375,7 @@ def _warnings(
             )
     if fit.steps.compute_ms is None:
         found.append(
-            "fitted to step times alone: a rank is seen only where it is the straggler, and noise of rank times makes "
-            "a and b look some percent larger; compute_ms per rank tells more"
+            "fitted to step times alone: a rank is seen only where it is the straggler, and noise of rank times bends "
+            "a and b by some percent, beyond their intervals; compute_ms per rank tells more"
         )
     return found

@@ -40,9 +40,11 @@ def counterfactual(run: Run, view: EnergyView, who: str) -> str:
 
 
 def _span(value: Measure, less: float = 0.0) -> str:
+    """The range of a share that is told without its sign."""
     if value.low is None or value.high is None:
         return ""
-    low, high = (percent(end - less) for end in (value.low, value.high))
+    ends = (value.low - less, value.high - less) if value.value >= less else (less - value.high, less - value.low)
+    low, high = (percent(end) for end in ends)
     return f" ({low} to {high})" if low != high else ""
 
 
