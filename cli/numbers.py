@@ -77,8 +77,6 @@ def coefficient(name: str, seconds: float) -> str:
 def bands_text(model: dict[str, Any]) -> str:
     """The bands of a step-time model."""
     bands = {name: band for name, band in model.get("bands", {}).items() if name in ("C", "a", "b")}
-    if not bands:
-        return f"{model['name']} has none, so only those of the power model count"
     return ", ".join(
         f"{name} {coefficient(name, band['low'])} to {coefficient(name, band['high'])} {UNITS_OF_COEFFICIENTS[name][0]}"
         for name, band in bands.items()

@@ -28,7 +28,7 @@ QUALITY = ("R2", "relerr_p95", "relerr_max", "relerr_att_max", "relerr_moe_max",
 """What the published presets tell of their fits."""
 SOURCES = {
     "kernels": "Kernel tables of aiconfigurator, whole step as one fit; ",
-    "kernels-dp": "Kernel tables of aiconfigurator, attention and experts fitted apart; ",
+    "kernels-dp": "Kernel tables of aiconfigurator, attention and experts fitted apart, error of the worse; ",
     "released": "",
 }
 FILE_MARK = "lbal_step_model"
@@ -82,14 +82,11 @@ def preset_records() -> list[dict[str, Any]]:
     found = []
     for name, record in presets().items():
         if name == PAPER_RELEASE:
-            kind, error = "released", "none: not fitted"
+            kind, error = "released", "not fitted"
         elif "relerr_p95" in record:
             kind, error = "kernels", f"p95 {record['relerr_p95']:.1%}"
         else:
-            kind, error = (
-                "kernels-dp",
-                f"max {record['relerr_att_max']:.1%} attention, {record['relerr_moe_max']:.1%} experts",
-            )
+            kind, error = "kernels-dp", f"max {max(record['relerr_att_max'], record['relerr_moe_max']):.1%}"
         model = step_model(name, 72)
         quality = {key: record[key] for key in QUALITY if key in record}
         found.append(

@@ -76,7 +76,7 @@ def step_models(text: Filter = "", as_json: AsJson = False) -> None:
             "C ms": f"{record['C'] * 1e3:.4g}",
             "a ns": f"{record['a'] * 1e9:.4g}",
             "b us": f"{record['b'] * 1e6:.4g}",
-            "b_mean us": f"{record['b_mean'] * 1e6:.4g}",
+            "b_mean": f"{record['b_mean'] * 1e6:.4g}",
             "error": record["error"],
             "source": record["kind"],
         }
@@ -84,6 +84,7 @@ def step_models(text: Filter = "", as_json: AsJson = False) -> None:
     ]
     legend = {kind: next(record for record in records if record["kind"] == kind) for kind in kinds}
     told = {kind: f"{record['confidence']}. {record['source']}" for kind, record in legend.items()}
+    told["units"] = "C in ms, a in ns per KV token, b and b_mean in us per request; error of the fit to its tables"
     _show("step-models", rows, text, as_json, items=records, legend=("source", told))
 
 
@@ -112,6 +113,7 @@ def power_models(text: Filter = "", as_json: AsJson = False) -> None:
             }
         )
     told = {record["name"]: record["source"] for record in records}
+    told["units"] = "watts per accelerator, low/nominal/high; busy power goes from low to high by n/(n + n half)"
     _show("power-models", rows, text, as_json, items=records, legend=("power model", told))
 
 
@@ -136,7 +138,7 @@ def _show(
 ) -> None:
     """Rows whose first value has the text in it; `items` are their records for JSON.
 
-    `legend` is a column, and what its values mean, told below the table.
+    `legend` is a column, and what its values (and `units`) mean, told below the table.
     """
     from lbal.analyzers.errors import UsageError, unknown_name
     from lbal.analyzers.result import Result
@@ -158,5 +160,5 @@ def _show(
     told = listing_text([rows[index] for index in chosen], terminal=terminal)
     if legend is not None:
         used = dict.fromkeys(rows[index][legend[0]] for index in chosen)
-        told += legend_text({value: legend[1][value] for value in used}, terminal=terminal)
+        told += legend_text({value: legend[1][value] for value in (*used, "units")}, terminal=terminal)
     emit(told)

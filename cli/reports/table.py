@@ -185,7 +185,9 @@ def _context(result: Result) -> Iterator[str]:
         if config["power_model"].get("costs"):
             yield f"costs       assumed: {', '.join(config['power_model']['costs'].values())}"
     if result.bands:
-        yield f"bands       {bands_text(config['step_model'])}; {count(result.bands['variants'], 'variant')}"
+        variants = result.bands["variants"]
+        told = f"{bands_text(config['step_model'])}; {count(variants, 'variant')}"
+        yield f"bands       {told if variants > 1 else 'of the power model alone'}"
 
 
 def _signal_ages(runs: Sequence[Run]) -> str:
