@@ -101,8 +101,8 @@ class Calibration:
     """By name, in seconds."""
     errors: Errors
     """Of the model on the steps that it was fitted to."""
-    held_out: Errors
-    """Of a model fitted to the first steps, on the rest."""
+    held_out: Errors | None
+    """Of a model fitted to the first steps, on the rest; None where the first steps alone cannot tell a model."""
     outliers: int
     """Observations that count for nothing."""
     observations: int
@@ -118,7 +118,7 @@ class Calibration:
             "fitted_to": self.fitted_to,
             "coefficients": {name: interval._asdict() for name, interval in self.coefficients.items()},
             "errors": self.errors.as_dict(),
-            "held_out": self.held_out.as_dict(),
+            "held_out": None if self.held_out is None else self.held_out.as_dict(),
             "observations": self.observations,
             "outliers": self.outliers,
             "idle_measured": self.idle_measured,
@@ -140,9 +140,7 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
     ranks = _rank_fits(fit, factors)
     model = _model(fit, intervals, ranks, name or f"calibrated on {source}", source)
     errors = _errors(fit.steps, model)
-    cut = int(len(fit.steps) * FIT_SHARE)
-    early = _fit(fit.steps.part(slice(0, cut)), source, "the first part of it, which validation fits")
-    held_out = _errors(fit.steps.part(slice(cut, None)), _plain_model(early))
+    held_out, doubts = _held_out(fit.steps, source)
     measured = fit.steps.compute_ms is not None
     return Calibration(
         model=model,
@@ -155,8 +153,18 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
         ranks=ranks,
         idle_measured=_idle(fit.steps, model, measured=True) if measured else None,
         idle_modelled=_idle(fit.steps, model, measured=False),
-        warnings=(*notes, *_warnings(fit, intervals, ranks, errors, held_out)),
+        warnings=(*notes, *doubts, *_warnings(fit, intervals, ranks, errors, held_out)),
     )
+
+
+def _held_out(steps: StepArrays, source: str) -> tuple[Errors | None, list[str]]:
+    """The errors on the last steps of a model that was fitted to those before; why there are none, if so."""
+    cut = int(len(steps) * FIT_SHARE)
+    try:
+        early = _fit(steps.part(slice(0, cut)), source, fewest=int(FEWEST_STEPS * FIT_SHARE))
+    except InputError as error:
+        return None, [f"nothing could be held out to validate the model, as of the first {cut:,} steps {error.problem}"]
+    return _errors(steps.part(slice(cut, None)), _plain_model(early)), []
 
 
 def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
@@ -182,11 +190,11 @@ def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
     return steps, notes
 
 
-def _fit(steps: StepArrays, source: str, what: str = "the trace") -> RobustFit:
+def _fit(steps: StepArrays, source: str, fewest: int = FEWEST_STEPS) -> RobustFit:
     """Fit the steps. Raises `InputError` where they cannot tell the coefficients."""
-    if len(steps) < FEWEST_STEPS:
+    if len(steps) < fewest:
         raise InputError(
-            source, f"{what} has only {len(steps)} whole steps with times", expected=f"at least {FEWEST_STEPS}"
+            source, f"the trace has only {len(steps)} whole steps with times", expected=f"at least {fewest}"
         )
     if steps.compute_ms is None:
         fit = RobustFit.of_step_times(steps)
@@ -204,8 +212,10 @@ def _fit(steps: StepArrays, source: str, what: str = "the trace") -> RobustFit:
 
 def _refuse_alike(fit: RobustFit, source: str) -> None:
     """Loads that hardly vary, or that go together, cannot be told apart."""
-    if len(fit.y) < FEWEST_STEPS:
-        raise InputError(source, f"only {len(fit.y)} steps have work and a time", expected=f"at least {FEWEST_STEPS}")
+    if len(fit.y) < FEWEST_STEPS * FIT_SHARE:
+        raise InputError(
+            source, f"only {len(fit.y)} rank or step times have work and a time", expected=f"at least {FEWEST_STEPS}"
+        )
     present = [index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]
     for index in present:
         values = fit.loads[:, index]
@@ -354,10 +364,10 @@ def _idle(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> float:
 
 
 def _warnings(
-    fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], errors: Errors, held_out: Errors
+    fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], errors: Errors, held_out: Errors | None
 ) -> list[str]:
     found = []
-    worst = max(errors.p95, held_out.p95)
+    worst = max(errors.p95, 0.0 if held_out is None else held_out.p95)
     if worst > POOR_ERROR:
         found.append(
             f"the model fits poorly: one step in twenty is off by more than {worst:.0%} "

@@ -150,7 +150,8 @@ def calibration_headline(found: Mapping[str, Any]) -> str:
     errors, held_out = found["errors"], found["held_out"]
     return (
         f"{listed(values)}, fitted to {found['fitted_to']}: R2 of step times {errors['r2']:.3f}, p95 error "
-        f"{percent(errors['p95'])}, and {percent(held_out['p95'])} on steps held out."
+        f"{percent(errors['p95'])}, "
+        + ("nothing held out." if held_out is None else f"and {percent(held_out['p95'])} on steps held out.")
     )
 
 

@@ -102,7 +102,8 @@ def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:
     found = calibrate(read_trace(name))
     error = (
         f"{name}: calibrated on {found.errors.steps:,} steps: p95 error {found.errors.p95:.1%} on them, "
-        f"{found.held_out.p95:.1%} on steps held out (see `lbal calibrate {name}`)"
+        f"{'n/a' if found.held_out is None else f'{found.held_out.p95:.1%}'} on steps held out "
+        f"(see `lbal calibrate {name}`)"
     )
     return found.model, [error, *[f"{name}: {warning}" for warning in found.warnings]]
 

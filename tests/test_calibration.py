@@ -166,6 +166,25 @@ def test_too_few_steps_are_refused(steps):
         calibrate(recorded(short, compute_ms=own[:30], step_ms=step_ms[:30]))
 
 
+def test_where_the_first_steps_cannot_tell_a_model_nothing_is_held_out(steps):
+    later = int(0.75 * len(steps))
+    loads = np.where(np.arange(len(steps))[:, None] < later, 16.0, steps.num_running)
+    late = dataclasses.replace(steps, num_running=loads)
+    own, step_ms = noisy(late)
+    found = calibrate(recorded(late, compute_ms=own, step_ms=step_ms))
+    assert found.held_out is None
+    assert any("nothing could be held out to validate the model" in warning for warning in found.warnings)
+    assert found.coefficients["b"].value == pytest.approx(232e-6, rel=0.05)
+
+
+def test_a_single_rank_has_no_factor_to_be_slow_by(steps):
+    alone = dataclasses.replace(steps, kv_tokens=steps.kv_tokens[:, :1], num_running=steps.num_running[:, :1])
+    own, step_ms = noisy(alone, model=TRUE)
+    found = calibrate(recorded(alone, compute_ms=own, step_ms=step_ms))
+    assert found.model.rank_speeds == ()
+    assert found.coefficients["a"].value == pytest.approx(23.3e-9, rel=0.05)
+
+
 def test_loads_that_hardly_vary_are_refused(steps):
     even = dataclasses.replace(steps, num_running=np.full_like(steps.num_running, 16.0))
     own, step_ms = noisy(even)

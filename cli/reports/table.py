@@ -312,6 +312,7 @@ def _calibration(found: Mapping[str, Any], width: int) -> Iterator[RenderableTyp
         [what, f"{part['steps']:,}", f"{part['r2']:.3f}", f"{part['bias']:+.2%}"]
         + [percent(part[key]) for key in ("p50", "p95")]
         for what, part in (("fitted on these", found["errors"]), ("held out", found["held_out"]))
+        if part is not None
     ]
     yield from _fitted(["steps", "number", "R2", "sum", "half below", "95% below"], rows, 1, width)
     measured = found["idle_measured"]
