@@ -212,18 +212,22 @@ def sum_up(
     Rank times are `measured_ms` (S, G) or, unless `measured`, slowness * (token_ms*tokens + request_ms*running).
     """
     steps, ranks = tokens.shape
+    uniform = True
+    for rank in range(ranks):
+        uniform = uniform and slowness[rank] == 1.0
     for step in range(steps):
         total_tokens, total_running, max_tokens = 0.0, 0.0, 0.0
         slowest, slowest_modelled, slowest_plain, straggler = -1.0, 0.0, 0.0, 0
         for rank in range(ranks):
             held, active = tokens[step, rank], running[step, rank]
             plain = token_ms * held + request_ms * active
-            modelled = slowness[rank] * plain
+            modelled = plain if uniform else slowness[rank] * plain
             took = measured_ms[step, rank] if measured else modelled
             total_tokens += held
             total_running += active
             max_tokens = max(max_tokens, held)
-            slowest_plain = max(slowest_plain, plain)
+            if not uniform:
+                slowest_plain = max(slowest_plain, plain)
             slowest_modelled = max(slowest_modelled, modelled)
             if took > slowest:
                 slowest, straggler = took, rank
@@ -232,27 +236,33 @@ def sum_up(
         slowest_by_count, equals, load_curve = 0.0, 0, 0.0
         for rank in range(ranks):
             active = running[step, rank]
-            modelled = slowness[rank] * (token_ms * tokens[step, rank] + request_ms * active)
+            modelled = token_ms * tokens[step, rank] + request_ms * active
+            if not uniform:
+                modelled *= slowness[rank]
             slowest_by_count = max(slowest_by_count, per_request_ms * active)
             equals += (measured_ms[step, rank] if measured else modelled) == slowest
-            if gamma > 0 and max_tokens > 0:
+        if gamma > 0 and max_tokens > 0:
+            for rank in range(ranks):
                 load_curve += (tokens[step, rank] / max_tokens) ** gamma
         total_idle, total_empty, total_count, total_modelled, total_plain = 0.0, 0.0, 0.0, 0.0, 0.0
         power_curve, power_curve_idle = 0.0, 0.0
         for rank in range(ranks):
             held, active = tokens[step, rank], running[step, rank]
             plain = token_ms * held + request_ms * active
-            modelled = slowness[rank] * plain
+            modelled = plain if uniform else slowness[rank] * plain
             took = measured_ms[step, rank] if measured else modelled
-            idle, modelled_idle, plain_idle = slowest - took, slowest_modelled - modelled, slowest_plain - plain
+            idle, modelled_idle = slowest - took, slowest_modelled - modelled
+            plain_idle = modelled_idle
+            if not uniform:
+                plain_idle = slowest_plain - plain
+                total_plain += plain_idle
+                by_rank.causes_ms[rank, SPEED] += modelled_idle - plain_idle
             total_idle += idle
             total_modelled += modelled_idle
-            total_plain += plain_idle
             by_rank.idle_ms[rank] += idle
             by_rank.work_ms[rank] += took
             by_rank.kv_tokens[rank] += held
             by_rank.running[rank] += active
-            by_rank.causes_ms[rank, SPEED] += modelled_idle - plain_idle
             by_rank.causes_ms[rank, UNEXPLAINED] += idle - modelled_idle
             if n_half > 0:
                 share = active / (active + n_half)
@@ -269,6 +279,8 @@ def sum_up(
                 total_empty += plain_idle
                 by_rank.empty[rank] += 1.0
                 by_rank.causes_ms[rank, EMPTY] += plain_idle
+        if uniform:
+            total_plain = total_modelled
         by_step.idle_ms[step] = total_idle
         by_step.slowest_ms[step] = slowest
         by_step.max_kv_tokens[step] = max_tokens

@@ -45,8 +45,8 @@ class ModelFile:
             record = json.loads(data)
         except json.JSONDecodeError as error:
             raise InputError(name, f"is no JSON: {error.msg}", line=error.lineno, expected="a model") from error
-        except UnicodeDecodeError as error:
-            raise InputError(name, "is not UTF-8 text", expected="a model in JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(name, "is no JSON that can be read", expected="a model in UTF-8") from error
         if not isinstance(record, dict):
             raise InputError(name, f"holds {shown(record)}", expected="a JSON object with the fields of a model")
         return cls(name, record)
