@@ -133,6 +133,7 @@ def test_permuting_ranks_changes_no_total(loads, random):
 
 
 @given(st.integers(1, 6), st.integers(0, 5_000), st.integers(1, 40))
+@settings(deadline=None)
 def test_idle_is_zero_when_all_ranks_hold_equal_load(ranks, tokens, running):
     accounts = account(steps_of([[tokens] * ranks], [[running] * ranks]), MODEL, measured=False)
     assert accounts.idle_ms.tolist() == [0]
