@@ -35,7 +35,7 @@ from lbal.analyzers.trace import FloatArray, StepArrays, Trace
 FEWEST_STEPS = 50
 FIT_SHARE = 0.7
 """Part of the steps, the first, that validation fits; it predicts the rest."""
-MOST_CELLS = 2_000_000
+MOST_CELLS = 500_000
 """Rank-steps, in evenly spaced steps, that a longer trace is fitted on."""
 LEAST_SPREAD = 0.01
 """Loads whose standard deviation is below this share of their mean are too alike."""
@@ -46,6 +46,8 @@ WIDEST = 0.2
 POOR_ERROR = 0.2
 NOTABLE_FACTOR = 1.05
 """A rank this much slower or faster than the median, and surely so, gets a speed of its own."""
+NOTABLE_STRAGGLER = 1.1
+"""The same from step times alone, which tell of slow ranks only: a rank shows where it is the straggler."""
 LOADS = ("", "KV tokens", "requests", "prefill tokens")
 
 
@@ -293,7 +295,7 @@ def _plain_model(fit: RobustFit, name: str = "fit") -> StepTimeModel:
     notable = {
         rank: 1 / factor
         for rank, factor in enumerate(fit.factor.tolist())
-        if not 1 / NOTABLE_FACTOR < factor < NOTABLE_FACTOR
+        if is_notable(fit, Interval(factor, factor, factor))
     }
     model = StepTimeModel(name, c + fit.extra_ms / 1e3, a, b, per_prefill_token_s=p)
     return model.with_speeds(notable)
@@ -303,7 +305,9 @@ def _model(
     fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], name: str, source: str
 ) -> StepTimeModel:
     """The model of a fit, with a speed for ranks that are surely and notably slower or faster."""
-    speeds = {rank.rank: 1 / rank.factor.value for rank in ranks if rank.factor is not None and is_notable(rank.factor)}
+    speeds = {
+        rank.rank: 1 / rank.factor.value for rank in ranks if rank.factor is not None and is_notable(fit, rank.factor)
+    }
     model = StepTimeModel(
         name=name,
         shared_s=0.0,
@@ -316,8 +320,10 @@ def _model(
     return model.with_speeds(speeds)
 
 
-def is_notable(factor: Interval) -> bool:
+def is_notable(fit: RobustFit, factor: Interval) -> bool:
     """Whether a rank is surely and notably slower or faster than the median rank."""
+    if fit.steps.compute_ms is None:
+        return factor.value >= NOTABLE_STRAGGLER and factor.low >= NOTABLE_FACTOR
     if factor.value > 1:
         return factor.value >= NOTABLE_FACTOR and factor.low > 1
     return factor.value <= 1 / NOTABLE_FACTOR and factor.high < 1
@@ -377,7 +383,7 @@ def _warnings(
         if interval.low <= 0 and name != "p":
             found.append(f"{name} may be 0: its interval reaches {interval.high:.3g} s")
     for rank in ranks:
-        if rank.factor is not None and is_notable(rank.factor):
+        if rank.factor is not None and is_notable(fit, rank.factor):
             word = "slow" if rank.factor.value > 1 else "fast"
             found.append(
                 f"rank {rank.rank} is {word}: it takes {rank.factor.value:.2f}x the time of the median rank for its "

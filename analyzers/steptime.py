@@ -67,7 +67,8 @@ class StepTimeModel:
         for rank, speed in self.rank_speeds:
             if rank >= dp_size:
                 raise UsageError(
-                    f"--rank-speed {rank}={speed:g}: there are {dp_size} ranks, expected one of 0..{dp_size - 1}"
+                    f"--rank-speed {rank}={speed:.4g}: there are {dp_size} ranks, expected one of 0..{dp_size - 1} "
+                    "(speeds come from the option or from the step model)"
                 )
             slowness[rank] = 1.0 / speed
         return slowness
