@@ -52,6 +52,16 @@ class RequestLoads:
 
 
 @dataclass(frozen=True)
+class Admissions:
+    """Which of N requests entered in which step, and for how many steps each stayed; arrays of shape (N,)."""
+
+    first: IntArray
+    """The first step in which each was active."""
+    steps: IntArray
+    prompt_tokens: IntArray
+
+
+@dataclass(frozen=True)
 class SingleLoads:
     """The largest and the smallest load of a single active request in each of S steps, in tokens.
 

@@ -223,6 +223,13 @@ _ALL = [
         "barrier_idle_fraction - unavoidable_idle_fraction",
     ),
     Metric(
+        "replaced_idle_fraction",
+        "fraction",
+        "neither",
+        "idle, placed anew",
+        "barrier_idle_fraction with the same admissions placed by the solver, which knows the lengths",
+    ),
+    Metric(
         "recovered_idle_fraction",
         "fraction",
         "higher",

@@ -13,12 +13,12 @@ from lbal.analyzers.barrier import BarrierAccounts, account
 from lbal.analyzers.energy import EnergyView, RunTotals
 from lbal.analyzers.energy_figures import energy_figures
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.headroom import RequestLoads, SingleLoads, idle_bounds, single_loads
+from lbal.analyzers.headroom import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.latency import request_metrics, waited_steps
 from lbal.analyzers.metrics import Basis, Measure, measure
 from lbal.analyzers.steptime import StepTimeModel, fitted_model
 from lbal.analyzers.summary import barrier_metrics
-from lbal.analyzers.trace import FloatArray, StepArrays, Trace
+from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace
 from lbal.analyzers.window import Window, window_bounds
 
 READ_FROM_LOADS = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
@@ -46,6 +46,14 @@ class StepAnalysis:
     """How much of the idle was avoidable: always modelled, as it asks what other placements would have taken."""
     lengths_known: bool
     """Whether the headroom knows the active requests of each step, or only how many there were."""
+    admissions: Admissions | None
+    """Who was active when, by rows of the whole steps, where the trace accounts for every running request."""
+    rows: slice
+    """The rows of the window."""
+    modelled_idle: float
+    """Share of the rank-time that the loads make idle under the model, where the rank times are measured ones too."""
+    most_running: int
+    """The largest number of running requests of a rank."""
     energy: EnergyView | None = None
     variants: int = 1
     """Variants of the step-time model that ranges are over."""
@@ -89,7 +97,10 @@ def analyze_steps(
     view = None if energy is None else energy(model)
     max_num_seqs = max_num_seqs or trace.meta.max_num_seqs
     rows = _rows(trace, steps, window, max_num_seqs)
-    single = _single_loads(trace, steps, growth or Growth())
+    admissions = _admissions(trace, steps)
+    single = None if admissions is None else _single_loads(admissions, steps, growth or Growth())
+    if admissions is not None and _missing(admissions, steps).any():
+        admissions = None
     steps = steps.part(rows)
     curves = None if view is None else view.power.curves
     accounts = account(steps, model, measured=measured, curves=curves)
@@ -128,9 +139,17 @@ def analyze_steps(
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
         lengths_known=single is not None,
+        admissions=admissions,
+        rows=rows,
+        modelled_idle=_idle_of(account(steps, model, measured=False) if measured else accounts),
+        most_running=int(steps.num_running.max()),
         energy=view,
         variants=chosen,
     )
+
+
+def _idle_of(accounts: BarrierAccounts) -> float:
+    return float(accounts.idle_ms.sum() / (accounts.dp_size * accounts.step_ms.sum()))
 
 
 def _banded(steps: StepArrays, model: StepTimeModel, measured: bool, view: EnergyView) -> BandedRun:
@@ -287,12 +306,11 @@ def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[st
     return figures
 
 
-def _single_loads(trace: Trace, steps: StepArrays, growth: Growth) -> SingleLoads | None:
-    """The largest and smallest load of one active request in each step; None where the trace does not tell.
+def _admissions(trace: Trace, steps: StepArrays) -> Admissions | None:
+    """Who was active when, by rows of the steps; None where the trace does not tell.
 
     A request is taken to be active in the steps that start from its admission on and before its finish, at most one
-    per output token. Steps in which that would be more requests than were running are left open, and the smallest
-    load also where it would be fewer.
+    per output token.
     """
     requests = trace.requests
     if requests is None or not {"admitted_ms", "finish_ms"} <= set(requests.columns):
@@ -302,15 +320,29 @@ def _single_loads(trace: Trace, steps: StepArrays, growth: Growth) -> SingleLoad
         return None
     first = np.searchsorted(steps.start_ms, requests["admitted_ms"].to_numpy())
     behind = np.searchsorted(steps.start_ms, requests["finish_ms"].to_numpy())
-    prompts, outputs = requests["prompt_tokens"].to_numpy(), requests["output_tokens"].to_numpy()
-    active = np.clip(behind - first, 0, outputs)
+    active = np.clip(behind - first, 0, requests["output_tokens"].to_numpy())
+    return Admissions(first, active, requests["prompt_tokens"].to_numpy())
+
+
+def _missing(admissions: Admissions, steps: StepArrays) -> IntArray:
+    """(S,) running requests of each step that the admissions do not account for; below 0 where they are too many."""
+    first, behind = admissions.first, admissions.first + admissions.steps
+    begun, ended = (np.bincount(row, minlength=len(steps) + 1) for row in (first, behind))
+    return np.asarray(steps.num_running.sum(axis=1) - np.cumsum(begun - ended)[: len(steps)])
+
+
+def _single_loads(admissions: Admissions, steps: StepArrays, growth: Growth) -> SingleLoads:
+    """The largest and smallest load of one active request in each step.
+
+    Steps in which more requests would be active than were running are left open, and the smallest load also where
+    it would be fewer.
+    """
+    prompts, active = admissions.prompt_tokens, admissions.steps
     loads = RequestLoads(
         steps=active,
         entering_tokens=np.asarray(np.minimum(prompts, growth.window), np.int64),
         growing_steps=np.asarray(np.minimum(active, np.maximum(growth.window - prompts, 0)), np.int64),
         growth=growth.per_step,
     )
-    single = single_loads(loads, first, len(steps))
-    begun, ended = (np.bincount(row, minlength=len(steps) + 1) for row in (first, first + active))
-    missing = steps.num_running.sum(axis=1) - np.cumsum(begun - ended)[: len(steps)]
+    single, missing = single_loads(loads, admissions.first, len(steps)), _missing(admissions, steps)
     return SingleLoads(np.where(missing >= 0, single.largest, np.nan), np.where(missing == 0, single.smallest, np.nan))

@@ -80,6 +80,35 @@ def with_headroom(
 
     bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
     runs = with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
+    runs, placed = _placed_anew(runs, replays, workload, cluster, conditions, window)
     best, reference = least_idle(runs), reference_of(runs)
-    findings = [*replay_headroom(runs, reference), replay_counterfactual(runs, reference, best, view)]
+    sentences = replay_headroom(runs, reference)
+    findings = [*sentences[:1], *placed, *sentences[1:], replay_counterfactual(runs, reference, best, view)]
     return runs, {"reference": reference.label, "best": best.label, "findings": findings}
+
+
+def _placed_anew(
+    runs: list[Run], replays: list[Replay], workload: Workload, cluster: Cluster, conditions: Conditions, window: Any
+) -> tuple[list[Run], list[str]]:
+    """The runs, the recorded placement among them with what the solver's for the same admissions would idle."""
+    from dataclasses import replace
+
+    from lbal.analyzers.metrics import measure
+    from lbal.cli.progress import replay_progress
+    from lbal.cli.wording import SMALLEST_SHARE, placement_sentence
+    from lbal.replay.outcome import rows_of
+    from lbal.replay.same_admissions import admissions_of, idle_placed_anew
+
+    found, name = list(runs), "replaced_idle_fraction"
+    for index, (run, replayed) in enumerate(zip(runs, replays, strict=True)):
+        idle = run.metrics["barrier_idle_fraction"].value
+        if run.policy != "recorded" or idle <= SMALLEST_SHARE:
+            continue
+        with replay_progress("placing anew", len(workload)) as on_progress:
+            anew = idle_placed_anew(
+                admissions_of(replayed, workload), cluster, conditions.drift, rows_of(replayed, window), on_progress
+            )
+        found[index] = replace(run, headroom={**run.headroom, name: measure(name, anew, "modelled")})
+        unavoidable = run.headroom["unavoidable_idle_fraction"].value
+        return found, [placement_sentence("recorded", idle, anew, unavoidable)]
+    return found, []

@@ -112,6 +112,19 @@ def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
     return found
 
 
+def placement_sentence(name: str, modelled_idle: float, replaced_idle: float, unavoidable: float) -> str:
+    """What the solver's placement of the same admissions would have made of a placement's idle."""
+    text = (
+        f"The same requests at the same admission times, placed by the solver, idle {percent(replaced_idle)} "
+        f"against {percent(modelled_idle)} as {name}"
+    )
+    share = recovered_fraction(modelled_idle, unavoidable, replaced_idle)
+    if share is None or share <= SMALLEST_SHARE:
+        return f"{text} (modelled)."
+    rest = "what was avoidable" if unavoidable > SMALLEST_SHARE else "it"
+    return f"{text}: that recovers {percent(min(share, 1.0))} of {rest} (modelled)."
+
+
 def analysis_headline(run: Run) -> str:
     """How much is idle, the main cause, the main straggler, in one sentence."""
     idle = run.metrics["barrier_idle_fraction"]

@@ -47,6 +47,8 @@ class Settings(NamedTuple):
 
     immediate: bool
     backlog: bool
+    by_steps: bool
+    """Whether arrival times are steps, not ms; steps without work then count too."""
     selects: bool
     work_conserving: bool
     pool_target: int
@@ -160,7 +162,8 @@ def run(
     while counters[COMPLETED] < count:
         if counters[ROWS] == len(rows.step_ms):
             return ROWS_FULL
-        status = _join(choose, shown, view, requests, state, settings, clock[NOW_MS], True)
+        now = clock[STEP] if settings.by_steps else clock[NOW_MS]
+        status = _join(choose, shown, view, requests, state, settings, now, True)
         if status != DONE:
             return status
         if settings.immediate:
@@ -171,7 +174,7 @@ def run(
             status = _admit_in_order(choose, shown, view, requests, slots, state, settings)
         if status != DONE:
             return status
-        if counters[RUNNING] == 0:
+        if counters[RUNNING] == 0 and not settings.by_steps:
             if settings.backlog or counters[NEXT_ARRIVAL] == count:
                 return STUCK
             clock[NOW_MS] = requests.arrival_ms[counters[NEXT_ARRIVAL]]

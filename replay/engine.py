@@ -371,6 +371,7 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
     return core.Settings(
         immediate=binding == "immediate",
         backlog=conditions.arrivals == "backlog",
+        by_steps=conditions.arrivals == "steps",
         selects=isinstance(policy, Selector),
         work_conserving=policy.work_conserving,
         pool_target=conditions.pool if conditions.pool is not None else 4 * cluster.dp_size,

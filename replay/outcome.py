@@ -99,6 +99,12 @@ def headroom_of(
     return {name: measure(name, value, "modelled") for name, value in figures.items()}
 
 
+def rows_of(replayed: Replay, window: Window) -> slice:
+    """The steps of the window."""
+    step = _accounts(replayed, window).step
+    return slice(int(step[0]), int(step[-1]) + 1)
+
+
 def reference_of(runs: Sequence[Run]) -> Run:
     """The run that others are compared with: what the trace did, where it was replayed, else the first one."""
     return next((run for run in runs if run.policy == "recorded"), runs[0])

@@ -208,7 +208,9 @@ class ReferenceEngine:
             eligible=np.ones(ranks, np.bool_),
             free_kv=np.zeros(ranks),
             prompt_tokens=np.array([r.entering(self.drift) for r in self.requests]),
-            reserved_tokens=np.array([r.reserved(self.drift) for r in self.requests]),
+            reserved_tokens=np.array(
+                [r.reserved(self.drift) if np.isfinite(self.capacity) else 0 for r in self.requests]
+            ),
             arrived_step=np.zeros(count, np.int64),
             active=np.full(min(count, ranks * self.cluster.max_num_seqs), -1),
             rank=np.full(count, -1),

@@ -26,9 +26,11 @@ from lbal.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lbal.analyzers.result import Result
+    from lbal.analyzers.recorded import StepAnalysis
+    from lbal.analyzers.result import Result, Run
     from lbal.analyzers.steptime import StepTimeModel
     from lbal.analyzers.trace import Trace
+    from lbal.replay.drift import Drift
 
 DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
 
@@ -135,6 +137,8 @@ def _step_result(
         "power_model": analysis.energy.as_dict(),
     }
     findings = analysis_headroom(run, lengths_known=analysis.lengths_known)
+    run, placed = _placed_anew(run, analysis, drift, max_num_seqs or meta.max_num_seqs or 0)
+    findings[1:1] = placed
     return Result(
         command="analyze",
         inputs=[input_record(trace)],
@@ -148,6 +152,27 @@ def _step_result(
         },
         bands={"variants": analysis.variants, "findings": []} if bands else {},
     )
+
+
+def _placed_anew(run: Run, analysis: StepAnalysis, drift: Drift, max_num_seqs: int) -> tuple[Run, list[str]]:
+    """The run with what the solver's placement of the same admissions would idle, if the trace tells them all."""
+    from dataclasses import replace
+
+    from lbal.analyzers.metrics import measure
+    from lbal.cli.progress import replay_progress
+    from lbal.cli.wording import SMALLEST_SHARE, placement_sentence
+    from lbal.replay.engine import Cluster
+    from lbal.replay.same_admissions import idle_placed_anew
+
+    if analysis.admissions is None or analysis.modelled_idle <= SMALLEST_SHARE:
+        return run, []
+    cluster = Cluster(len(run.ranks), max(max_num_seqs, analysis.most_running), analysis.model)
+    with replay_progress("placing anew", len(analysis.admissions.first)) as on_progress:
+        idle = idle_placed_anew(analysis.admissions, cluster, drift, analysis.rows, on_progress)
+    unavoidable = run.headroom["unavoidable_idle_fraction"].value
+    headroom = {**run.headroom, "replaced_idle_fraction": measure("replaced_idle_fraction", idle, "modelled")}
+    sentence = placement_sentence("recorded", analysis.modelled_idle, idle, unavoidable)
+    return replace(run, headroom=headroom), [sentence]
 
 
 def _demand_result(

@@ -61,6 +61,7 @@ COMPARED = (
 HEADROOM = (
     "unavoidable_idle_fraction",
     "avoidable_idle_fraction",
+    "replaced_idle_fraction",
     "recovered_idle_fraction",
     "makespan_bound_fraction",
 )
