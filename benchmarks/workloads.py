@@ -45,10 +45,10 @@ def tiled(count: int, arrival_ms: FloatArray | None = None) -> Workload:
     )
 
 
-def shuffled(count: int) -> Workload:
+def shuffled(count: int, seed: int = SEED) -> Workload:
     """The lengths, drawn with replacement: no order is met twice."""
     source, pairs = lengths()
-    prompts, outputs = pairs[np.random.default_rng(SEED).integers(0, len(pairs), count)].T
+    prompts, outputs = pairs[np.random.default_rng(seed).integers(0, len(pairs), count)].T
     ids = pl.Series("request_id", np.arange(count))
     return Workload(source, ids, np.ascontiguousarray(prompts), np.ascontiguousarray(outputs), None, None)
 
@@ -57,6 +57,18 @@ def poisson(count: int, per_second: float) -> Workload:
     """The lengths, over and over, with exponential gaps between arrivals."""
     gaps = np.random.default_rng(SEED).exponential(1e3 / per_second, count)
     return replace(tiled(count), arrival_ms=np.cumsum(gaps))
+
+
+def drawn(workload: Workload, count: int) -> Workload:
+    """Its requests, drawn with replacement; arrival times are its own, over and over, one turn after the other."""
+    rows = np.random.default_rng(SEED).integers(0, len(workload), count)
+    arrival_ms = workload.arrival_ms
+    if arrival_ms is not None:
+        since = arrival_ms - arrival_ms[0]
+        turn, place = np.divmod(np.arange(count), len(since))
+        arrival_ms = since[place] + turn * since[-1] * len(since) / (len(since) - 1)
+    ids = pl.Series("request_id", np.arange(count))
+    return Workload(workload.source, ids, workload.prompt_tokens[rows], workload.output_tokens[rows], arrival_ms, None)
 
 
 def azure(folder: Path) -> tuple[str, Path]:

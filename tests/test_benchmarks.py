@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("million", "immediate", "accounting")
+PARTS = ("bar", "fairness", "long-run")
 
 
 def test_the_benchmarks_print_their_rows_and_name_the_machine(tmp_path):
@@ -43,3 +44,39 @@ def test_an_unknown_row_is_refused_with_the_known_ones():
     )
     assert done.returncode == 2
     assert "million" in done.stderr
+
+
+def test_the_comparison_of_policies_prints_its_tables_and_asks_nothing_of_a_part_of_the_work(shared, tmp_path):
+    record = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/balance.py", "--quick", "--json", str(record)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tables = done.stdout.split("### ")[1:]
+    assert {title.partition(":")[0] for title in tables} == set(PARTS)
+    for table in tables:
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert len(rows) > 2
+        assert len({row.count("|") for row in rows}) == 1
+    assert not any(word in done.stdout for word in (" met |", "MISSED"))
+    figures = json.loads(record.read_text(encoding="utf-8"))
+    assert [table["title"] for table in figures["tables"]] == [title.splitlines()[0] for title in tables]
+    ratios = [row["ratio_mean"] for table in figures["tables"] for row in table["rows"] if "ratio_mean" in row]
+    assert ratios
+    assert min(ratios) > 0
+
+
+def test_the_comparison_of_policies_refuses_a_part_that_it_does_not_know():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/balance.py", "--only", "nothing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "long-run" in done.stderr
