@@ -100,7 +100,7 @@ GROUPS = (
         "true lengths, free choice",
         (
             f"waterline:{ORACLE},horizon=20",
-            f"bf-io:{ORACLE}",
+            f"bf-io:{ORACLE},horizon=5",
             f"bf-io:{ORACLE},horizon=20,discount=0.8,overflow=<5*G>",
         ),
         (0.50, 0.60, 0.75),
@@ -108,7 +108,7 @@ GROUPS = (
     ),
     Group(
         "no true lengths, free choice",
-        ("waterline:load=kv,worst_wait=0", "bf-io:load=kv,worst_wait=0", "bf-io:load=kv,worst_wait=0,horizon=0"),
+        ("waterline:load=kv,worst_wait=0", "bf-io:load=kv,worst_wait=0,horizon=5", "bf-io:load=kv,worst_wait=0"),
         (0.55, 0.65, 1.2),
         0.9975,
     ),
@@ -221,7 +221,7 @@ def curve_specs() -> list[str]:
     return [
         *("fcfs", "jsq-kv", "align-max"),
         *(f"waterline:load=kv,{limits}" for limits in limited),
-        *(f"bf-io:load=kv,{limits}" for limits in ("usual_wait=1,worst_wait=1", "usual_wait=3,worst_wait=10")),
+        *(f"bf-io:load=kv,worst_wait={times}" for times in (1, 3, 10, 30)),
         *(f"bf-io:load=kv,worst_wait=0,slack={slack},max_wait={most}" for slack in SLACKS for most in MAX_WAITS),
     ]
 

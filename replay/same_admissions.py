@@ -43,7 +43,7 @@ def idle_placed_anew(
         arrival_ms=admissions.first[chosen].astype(np.float64),
         recorded_rank=None,
     )
-    policy = BfIo(predictor="oracle", worst_wait=0)
+    policy = BfIo(predictor="oracle", horizon=5, worst_wait=0)
     conditions = Conditions("steps", drift=drift)
     replayed = replay(workload, cluster, policy, conditions, keep_steps=False, on_progress=on_progress)
     assert (replayed.waited_steps == 0).all()

@@ -163,7 +163,12 @@ def test_without_a_horizon_it_does_not_look_at_lengths(predictor):
 
 @pytest.mark.parametrize(
     ("spec", "true", "learns"),
-    [("bf-io", False, True), ("bf-io:predictor=oracle", True, False), ("bf-io:predictor=none", False, False)],
+    [
+        ("bf-io", False, False),
+        ("bf-io:horizon=5", False, True),
+        ("bf-io:horizon=5,predictor=oracle", True, False),
+        ("bf-io:horizon=5,predictor=none", False, False),
+    ],
 )
 def test_it_says_what_it_knows(spec, true, learns):
     policy = parse_policy(spec)
@@ -257,8 +262,8 @@ def test_it_balances_better_than_the_least_loaded_rank_in_order():
         ("bf-io:slack=-2", "slack: -2 is too few, expected at least -1"),
         ("bf-io:max_wait=-1", "max_wait: -1 is too few, expected at least 0"),
         (
-            "bf-io:usual_wait=0.5",
-            "usual_wait: 0.5 is no multiple of FIFO's wait, expected at least 1, or 0 for no limit",
+            "bf-io:worst_wait=0.5",
+            "worst_wait: 0.5 is no multiple of FIFO's wait, expected at least 1, or 0 for no limit",
         ),
         ("bf-io:discount=0", "discount: 0.0 is no discount, expected a number above 0 and at most 1"),
         ("bf-io:overflow=-1", "overflow: -1.0 is no weight, expected a number above 0, or 0 for G"),

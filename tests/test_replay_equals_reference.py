@@ -23,7 +23,7 @@ SPECS = [
     *(name for name in POLICIES.names() if name != "bf-io"),
     "bf-io:horizon=0",
     "bf-io:predictor=none,discount=0.5,load=kv,slack=2,worst_wait=0",
-    "bf-io:horizon=4,predictor=oracle,discount=0.5,usual_wait=0,worst_wait=2",
+    "bf-io:horizon=4,predictor=oracle,discount=0.5,worst_wait=2",
     "round-robin:restart=true",
     "power-of-two:signal=kv",
     "vllm:variant=legacy",

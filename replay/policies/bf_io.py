@@ -21,10 +21,8 @@ from lbal.replay.solver import StepProblem, solve
 from lbal.replay.solver.fast import EFFORT, fast_placement
 from lbal.replay.view import View
 
-HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT, USUAL_WAIT, WORST_WAIT = range(2, 10)
+HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT, WORST_WAIT = range(2, 9)
 """Places in `View.parameters`, after those of the predictor."""
-PROMPTLY = 0.7
-"""Share of the usual limit from which on requests are due: more of them are at a time than there are free slots."""
 TIME = 0
 """`load=time` among its choices."""
 DECISIONS, PROVEN, GAP, OBJECTIVE = range(fifo_waits.SIZE, fifo_waits.SIZE + 4)
@@ -38,15 +36,16 @@ class BfIo(Predicting, Selector):
     Of all placements that fill the free slots, that with the least J = sum_h w_h * (overflow * max_g L_g(h) - sum_g
     L_g(h)), h = 0..H, w_h = discount^h, with the expected loads of `replay/projection.py`. H = 0 needs no prediction
     and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
-    (`slack`) would fit, the first such ones fill it. What has waited too long goes first: `max_wait` steps, or
-    multiples of what FIFO's waits would be, which are known online (`replay/fifo_waits.py`).
+    (`slack`) would fit, the first such ones fill it. Fairness: of U requests that are placed, the choice is among the
+    first U + 3G/8, which keeps most waits short; and what has waited too long goes first: `max_wait` steps, or
+    `worst_wait` times what FIFO would let the longest wait, which is known online (`replay/fifo_waits.py`).
     """
 
     name: ClassVar[str] = "bf-io"
     looks_at: ClassVar[str] = "rank times, prompts and predicted lengths"
     source: ClassVar[str] = "arXiv 2601.17855"
 
-    horizon: int = 5
+    horizon: int = 0
     """H, steps looked ahead."""
     load: Literal["time", "kv"] = "time"
     """What is balanced: rank time by the step model, or KV tokens as in the paper."""
@@ -55,11 +54,9 @@ class BfIo(Predicting, Selector):
     overflow: float = 0.0
     """Weight of the largest load; 0 for G."""
     slack: int = -1
-    """Only the first U+slack waiting requests are considered where U can be placed; -1 for all."""
+    """Only the first U+slack waiting requests are considered, U of them placed; -1 for 3G/8, all at worst_wait=0."""
     max_wait: int = 0
     """Requests that have waited that many steps go first, as far as they fit; 0 for never."""
-    usual_wait: float = 3.0
-    """Times FIFO's p99 wait that 99% of the requests wait at most; 0 for no limit but the worst."""
     worst_wait: float = 10.0
     """Times FIFO's longest wait that any request waits, about; 0 for free choice."""
     method: Literal["fast", "exact"] = "fast"
@@ -78,7 +75,7 @@ class BfIo(Predicting, Selector):
             raise ValueError(f"discount: {self.discount} is no discount, expected a number above 0 and at most 1")
         if not 0 <= self.overflow < math.inf:
             raise ValueError(f"overflow: {self.overflow} is no weight, expected a number above 0, or 0 for G")
-        check_limits(self.usual_wait, self.worst_wait)
+        check_limits(0.0, self.worst_wait)
         if not 0 <= self.gap < 1:
             raise ValueError(f"gap: {self.gap} is no gap, expected a number of at least 0 and below 1")
         if not 0 < self.limit < math.inf:
@@ -134,7 +131,7 @@ class BfIo(Predicting, Selector):
         for index in range(placed):
             requests[index] = pool[requests[index]]
         placed = fill_what_fits(view, pool, size, requests, ranks, placed)
-        note_admissions(view, requests, placed, view.parameters[USUAL_WAIT])
+        note_admissions(view, requests, placed, 1.0)
         return int(placed)
 
     def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
@@ -151,7 +148,7 @@ class BfIo(Predicting, Selector):
         memory[GAP] += solution.gap or 0.0
         memory[OBJECTIVE] += solution.objective
         placed = fill_what_fits(view, pool, size, requests, ranks, placed)
-        note_admissions(view, requests, placed, self.usual_wait)
+        note_admissions(view, requests, placed, 1.0)
         return placed
 
 
@@ -189,14 +186,13 @@ def step_problem(
     free = view.max_num_seqs - view.num_running
     forced, allowed = np.zeros(size, np.bool_), np.ones(size, np.bool_)
     due = worst_limit(view, numbers[WORST_WAIT])
-    if due < math.inf and numbers[USUAL_WAIT] > 0:
-        due = min(due, PROMPTLY * numbers[USUAL_WAIT] * max(view.memory[fifo_waits.USUAL], 1.0))
     if numbers[MAX_WAIT] > 0:
         due = min(due, numbers[MAX_WAIT])
     for index in range(size):
         forced[index] = waited(view, pool[index]) >= due
-    if numbers[SLACK] >= 0:
-        allowed[min(int(min(free.sum(), size) + numbers[SLACK]), size) :] = False
+    slack = numbers[SLACK] if numbers[SLACK] >= 0 or numbers[WORST_WAIT] == 0 else float(view.dp_size * 3 // 8)
+    if slack >= 0:
+        allowed[min(int(min(free.sum(), size) + slack), size) :] = False
     overflow = numbers[OVERFLOW] if numbers[OVERFLOW] > 0 else float(view.dp_size)
     return (
         loads,
