@@ -31,6 +31,10 @@ class Run:
     """How much of the idle was avoidable, and what no policy can beat."""
     solver: Mapping[str, Any] = field(default_factory=dict)
     """What the policy's solver says of its decisions, over the whole replay; empty without one."""
+    series: Mapping[str, Any] = field(default_factory=dict)
+    """Sums over stretches of the steps (`analyzers/series.py`)."""
+    repeats: Mapping[str, Any] = field(default_factory=dict)
+    """With repeats: the seeds, and the values and 95% intervals of the metrics over them; metrics are then means."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -44,7 +48,7 @@ class Run:
             "attribution": dict(self.attribution),
             "worst_steps": [dict(step) for step in self.worst_steps],
             "headroom": {name: value.as_dict() for name, value in self.headroom.items()},
-            **({"solver": dict(self.solver)} if self.solver else {}),
+            **{name: dict(getattr(self, name)) for name in ("solver", "repeats", "series") if getattr(self, name)},
         }
 
 
@@ -72,6 +76,10 @@ class Result:
     """How far the replay of the recorded placement is from what was measured."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """What `lbal calibrate` fitted."""
+    comparison: Mapping[str, Any] = field(default_factory=dict)
+    """What `lbal compare` found."""
+    check: Mapping[str, Any] = field(default_factory=dict)
+    """What `lbal check` found."""
 
     def as_dict(self) -> dict[str, Any]:
         """The published schema."""
@@ -85,7 +93,7 @@ class Result:
             "config": dict(self.config),
             "runs": [run.as_dict() for run in self.runs],
         }
-        for name in ("headroom", "energy", "bands", "fidelity", "calibration", "workload"):
+        for name in ("headroom", "energy", "bands", "fidelity", "calibration", "comparison", "check", "workload"):
             if getattr(self, name):
                 record[name] = dict(getattr(self, name))
         if self.items:

@@ -17,6 +17,7 @@ from lbal.analyzers.headroom import RequestLoads, idle_bounds, least_time_ms, re
 from lbal.analyzers.latency import distribution, request_metrics
 from lbal.analyzers.metrics import Measure, measure
 from lbal.analyzers.result import Run
+from lbal.analyzers.series import step_series
 from lbal.analyzers.steptime import StepTimeModel
 from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
 from lbal.analyzers.window import Window
@@ -67,6 +68,7 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView 
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
         solver=replayed.statistics,
+        series=step_series(accounts, cluster.step_model, view),
     )
 
 

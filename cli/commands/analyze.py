@@ -93,6 +93,7 @@ def _step_result(
 ) -> Result:
     from lbal.analyzers.recorded import Growth, analyze_steps
     from lbal.analyzers.result import Result, Run, input_record
+    from lbal.analyzers.series import step_series
     from lbal.analyzers.summary import attribution, rank_table, worst_steps
     from lbal.cli.energy_wording import analysis_counterfactual
     from lbal.cli.wording import analysis_headline, analysis_headroom, window_note
@@ -126,6 +127,7 @@ def _step_result(
         worst_steps=worst_steps(analysis.accounts),
         details={"rank_times": analysis.rank_times, "step_times": analysis.step_times},
         headroom=analysis.headroom,
+        series=step_series(analysis.accounts, analysis.model, analysis.energy),
     )
     config = {
         **meta.config,

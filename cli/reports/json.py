@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, ClassVar
 
 from lbal.analyzers.result import Result
 from lbal.cli.reports.base import Report
+
+NUMBERS = re.compile(r"\[\n((?:\s*(?:-?\d[\d.eE+-]*|null),?\n)+)\s*\]")
 
 
 class JsonReport(Report):
@@ -23,8 +26,10 @@ class JsonReport(Report):
 
 
 def json_text(record: dict[str, Any]) -> str:
-    """A record as indented JSON; numbers that are none as null."""
-    return json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """A record as indented JSON, lists of numbers on one line; numbers that are none as null."""
+    text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
+    # A line end inside a string is escaped in JSON, so nothing but lists of numbers looks like this.
+    return NUMBERS.sub(lambda found: f"[{', '.join(found[1].split())}]".replace(",,", ","), text) + "\n"
 
 
 def _plain(value: Any) -> Any:

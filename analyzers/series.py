@@ -1,0 +1,98 @@
+"""Sums over stretches of a run's steps: small enough for a result, and enough to say how sure a difference is.
+
+A run of S steps is cut into min(S, 128) bins of consecutive steps whose numbers differ by at most one: bin i holds the
+steps from floor(i*S/bins) up to floor((i+1)*S/bins). Nothing is left out, so sums over the bins are sums over the run,
+and every metric that is a ratio of such sums follows from them (`RATIOS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lbal.analyzers.barrier import BarrierAccounts
+from lbal.analyzers.energy import EnergyView, RunTotals
+from lbal.analyzers.steptime import StepTimeModel
+from lbal.analyzers.trace import FloatArray
+
+MOST_BINS = 128
+DIGITS = 9
+"""Significant digits of the sums: far more than a difference needs, and half of the bytes."""
+RULE = "sums over bins of consecutive steps; bin i of n holds the steps floor(i*S/n) to floor((i+1)*S/n) - 1 of S"
+
+RATIOS: dict[str, tuple[str, str]] = {
+    "barrier_idle_fraction": ("idle_ms", "time_ms"),
+    "imbalance_tokens_mean": ("imbalance_tokens", "steps"),
+    "balance_ratio_mean": ("balance_ratio", "steps"),
+    "imbalance_ratio_mean": ("imbalance_ratio", "steps"),
+    "tokens_per_second": ("tokens", "time_ms"),
+    "slot_use": ("tokens", "steps"),
+    "perfect_balance_speedup": ("time_ms", "balanced_ms"),
+    "perfect_balance_throughput_fraction": ("balanced_ms", "time_ms"),
+    "energy_joules_per_token": ("energy_joules", "tokens"),
+    "energy_wait_fraction": ("wait_joules", "energy_joules"),
+}
+"""Metrics that are a constant times a ratio of two of the sums. Others have no interval over steps."""
+
+
+def step_series(accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView | None) -> dict[str, Any]:
+    """The binned sums of a run, for its result; columns of shape (bins,)."""
+    edges = bin_edges(len(accounts), min(len(accounts), MOST_BINS))
+    ratio = accounts.balance_ratio
+    columns = {
+        "steps": np.ones(len(accounts)),
+        "time_ms": accounts.step_ms,
+        "idle_ms": accounts.idle_ms,
+        "balanced_ms": accounts.balanced_ms,
+        "tokens": accounts.running,
+        "imbalance_tokens": accounts.imbalance_tokens,
+        "balance_ratio": ratio,
+        "imbalance_ratio": 1 / ratio,
+    }
+    sums = {name: np.add.reduceat(values, edges[:-1]) for name, values in columns.items()}
+    if view is not None:
+        sums |= _energy(accounts, model, view, edges)
+    rounded = {name: [float(f"{value:.{DIGITS}g}") for value in values] for name, values in sums.items()}
+    return {"of": "steps", "rule": RULE, "dp_size": accounts.dp_size, "columns": rounded}
+
+
+def bin_edges(count: int, bins: int) -> Any:
+    """(bins + 1,) where the bins of the rule begin, and the end."""
+    return np.arange(bins + 1, dtype=np.int64) * count // bins
+
+
+def _energy(
+    accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView, edges: Any
+) -> dict[str, FloatArray]:
+    parts = [_totals(accounts, model, slice(*ends)) for ends in zip(edges[:-1], edges[1:], strict=True)]
+    energies = [view.power.energy(part, view.gpus_per_rank) for part in parts]
+    sums = {"energy_joules": np.array([each.joules for each in energies])}
+    if view.power.waits_apart:
+        sums["wait_joules"] = np.array([each.wait_joules for each in energies])
+    return sums
+
+
+def _totals(accounts: BarrierAccounts, model: StepTimeModel, part: slice) -> RunTotals:
+    count = len(accounts)
+    per_step: Mapping[str, Any] = {
+        name: values[part]
+        for name, values in vars(accounts).items()
+        if isinstance(values, np.ndarray) and not name.startswith("rank_") and len(values) == count
+    }
+    return RunTotals.of(replace(accounts, **per_step), model)
+
+
+def columns_of(series: Mapping[str, Any]) -> dict[str, FloatArray]:
+    """The columns of a run's series as arrays; empty where the run has none."""
+    return {name: np.asarray(values, np.float64) for name, values in series.get("columns", {}).items()}
+
+
+def rebinned(columns: Mapping[str, FloatArray], bins: int) -> dict[str, FloatArray]:
+    """The same sums over fewer bins, cut by the same rule."""
+    if not columns or len(next(iter(columns.values()))) == bins:
+        return dict(columns)
+    edges = bin_edges(len(next(iter(columns.values()))), bins)
+    return {name: np.add.reduceat(values, edges[:-1]) for name, values in columns.items()}
