@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,8 @@ def bin_edges(count: int, bins: int) -> Any:
     return np.arange(bins + 1, dtype=np.int64) * count // bins
 
 
-def _energy(
-    accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView, edges: Any
-) -> dict[str, FloatArray]:
-    parts = [_totals(accounts, model, slice(*ends)) for ends in zip(edges[:-1], edges[1:], strict=True)]
+def _energy(accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView, edges: Any) -> dict[str, FloatArray]:
+    parts = [_totals(accounts, model, slice(*ends)) for ends in pairwise(edges)]
     energies = [view.power.energy(part, view.gpus_per_rank) for part in parts]
     sums = {"energy_joules": np.array([each.joules for each in energies])}
     if view.power.waits_apart:

@@ -43,13 +43,14 @@ def t_quantile(share: float, degrees: int) -> float:
 
 
 def _t_below(value: float, degrees: int) -> float:
+    odd = degrees % 2
     angle = math.atan(value / math.sqrt(degrees))
     cosine = math.cos(angle)
-    term, total = (1.0, 0.0) if degrees % 2 == 0 else (cosine, 0.0)
+    term, total = (cosine if odd else 1.0), 0.0
     for index in range(degrees // 2):
         total += term
-        term *= cosine**2 * ((2 * index + 1) / (2 * index + 2) if degrees % 2 == 0 else (2 * index + 2) / (2 * index + 3))
-    inside = total * math.sin(angle) if degrees % 2 == 0 else 2 / math.pi * (angle + total * math.sin(angle))
+        term *= cosine**2 * (2 * index + 1 + odd) / (2 * index + 2 + odd)
+    inside = 2 / math.pi * (angle + total * math.sin(angle)) if odd else total * math.sin(angle)
     return (1 + inside) / 2
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lbal.analyzers.errors import OutputError, UsageError
 from lbal.analyzers.result import Result
 from lbal.cli.files import check_target, suffix_of, write_file
-from lbal.cli.reports import REPORTS
+from lbal.cli.reports import REPORTS, Report
 
 
 def say(message: str) -> None:
@@ -36,9 +36,7 @@ def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: boo
     """Notes to stderr, reports to files, and the result to stdout."""
     for name in outputs:
         suffix = suffix_of(name, report_suffixes())
-        report = next(cls for cls in REPORTS.classes() if suffix in cls.suffixes)
-        text = report().render(result)
-        write_file(check_target(name, force=force), lambda path, text=text: _write_text(path, text))  # type: ignore[misc]
+        write_report(next(cls for cls in REPORTS.classes() if suffix in cls.suffixes), result, name, force=force)
     for note in result.notes:
         say(f"note: {note}")
     if as_json:
@@ -49,6 +47,12 @@ def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: boo
         from lbal.cli.reports.table import TableReport
 
         emit(TableReport().render_for_stdout(result))
+
+
+def write_report(report: type[Report], result: Result, name: str, *, force: bool) -> None:
+    """One report of the result to a file, whole or not at all."""
+    text = report().render(result)
+    write_file(check_target(name, force=force), lambda path: _write_text(path, text))
 
 
 def emit(text: str) -> None:

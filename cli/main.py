@@ -16,6 +16,8 @@ import typer
 
 from lbal.cli.commands.analyze import analyze
 from lbal.cli.commands.calibrate import calibrate
+from lbal.cli.commands.check import check
+from lbal.cli.commands.compare import compare
 from lbal.cli.commands.convert import convert
 from lbal.cli.commands.list import list_app
 from lbal.cli.commands.replay import replay
@@ -32,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, replay, calibrate, validate, convert):
+for command in (analyze, replay, compare, check, calibrate, validate, convert):
     app.command()(command)
 app.add_typer(list_app, name="list")
 

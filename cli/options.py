@@ -52,6 +52,20 @@ WindowName = Annotated[
     str,
     typer.Option("--window", metavar="NAME", help="Steps that count: all, admissions or steady."),
 ]
+AllowMismatch = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-mismatch",
+        metavar="NAME,…",
+        help="Compare all the same where these differ: trace, dp_size, slots, model, schema.",
+    ),
+]
+HeadRun = Annotated[str | None, typer.Option("--run", metavar="LABEL", help="Only this run (default: all).")]
+BaseRun = Annotated[
+    str | None,
+    typer.Option("--base-run", metavar="LABEL", help="Run of the base (default: the one of the same label)."),
+]
+BootstrapSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals (moving-block bootstrap).")]
 
 
 def chosen(value: str, known: tuple[str, ...], flag: str) -> str:

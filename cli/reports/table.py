@@ -28,6 +28,7 @@ from lbal.cli.numbers import (
     shown_value,
 )
 from lbal.cli.reports.base import Report
+from lbal.cli.reports.comparison_parts import GATE_COLUMNS, check_parts, comparison_parts
 
 PIPE_WIDTH = 10_000
 COLUMN_GAP = 3
@@ -117,21 +118,24 @@ def _proof(solver: Mapping[str, Any]) -> str:
 def _parts(result: Result, width: int) -> Iterator[RenderableType]:
     yield Text(result.headline, style="bold")
     yield ""
-    for line in _context(result):
+    for line in context_lines(result):
         yield Text(line)
     yield ""
     if result.workload:
-        yield from _fitted(*_demand_table(result.workload), width)
+        yield from _fitted(*demand_table(result.workload), width)
         yield ""
-        yield from _fitted(*_length_table(result.workload), width)
+        yield from _fitted(*length_table(result.workload), width)
         yield Text("\nTo model its barrier idle:", style="bold")
         yield Command(result.workload["replay_command"])
+        return
+    if result.comparison or result.check:
+        yield from _comparison(result, width)
         return
     if result.calibration:
         yield from _calibration(result.calibration, width)
         return
     measures = [run.metrics for run in result.runs]
-    yield from _fitted(*_metric_table(result.runs, _shown_names(result.runs), measures), width)
+    yield from _fitted(*metric_table(result.runs, shown_names(result.runs), measures), width)
     yield from _ranges(result, width)
     yield from _headroom(result, width)
     yield from _findings("Energy", result.energy)
@@ -142,8 +146,28 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
             yield from _details(run, width)
 
 
-def _context(result: Result) -> Iterator[str]:
+def _comparison(result: Result, width: int) -> Iterator[RenderableType]:
+    for index, part in enumerate([*comparison_parts(result), *check_parts(result)]):
+        if index:
+            yield ""
+        if part.title:
+            yield Text(part.title, style="bold")
+        yield from map(Text, part.lines)
+        if not part.rows:
+            continue
+        if part.columns == GATE_COLUMNS:
+            yield from (Text(f"{row[0]:<13}{row[1]} ({row[2]}): {row[3]}") for row in part.rows)
+        else:
+            yield ""
+            yield from _fitted(part.columns, part.rows, 1, width, part.left)
+
+
+def context_lines(result: Result) -> Iterator[str]:
+    """What was read and under which conditions, a line each."""
     for item in result.inputs:
+        if "traces" in item:
+            yield f"result      {item['name']} · {item['command']} · {count(len(item['runs']), 'run')}"
+            continue
         sizes = [count(item[key], key.removesuffix("s")) for key in ("requests", "steps") if item.get(key)]
         yield "trace       " + " · ".join([item["name"], item["format"], *sizes])
     config = result.config
@@ -200,9 +224,10 @@ def _signal_ages(runs: Sequence[Run]) -> str:
     return " · ".join(f"{text} ({', '.join(labels)})" for text, labels in ages.items())
 
 
-def _metric_table(
+def metric_table(
     runs: Sequence[Run], names: Sequence[str], measures: Sequence[Mapping[str, Measure]]
 ) -> tuple[list[str], list[list[str]], int]:
+    """Columns, rows, and how many columns are text: a row of each metric that a run has."""
     columns = ["metric", "unit", "basis", *[run.label for run in runs]]
     rows = []
     for name in names:
@@ -262,10 +287,11 @@ def _headroom(result: Result, width: int) -> Iterator[RenderableType]:
         yield Text(line)
     if result.command == "replay":
         yield ""
-        yield from _fitted(*_metric_table(result.runs, HEADROOM, [run.headroom for run in result.runs]), width)
+        yield from _fitted(*metric_table(result.runs, HEADROOM, [run.headroom for run in result.runs]), width)
 
 
-def _shown_names(runs: Sequence[Run]) -> Sequence[str]:
+def shown_names(runs: Sequence[Run]) -> Sequence[str]:
+    """The metrics that a table of these runs shows."""
     if len(runs) > 1 or runs[0].policy is not None:
         return COMPARED
     return list(METRICS)
@@ -283,7 +309,7 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
         yield from _fitted(["cause", "meaning", "rank-time", "of the idle"], rows, 2, width)
     if run.ranks:
         yield Text("\nRanks: shares of time and of steps, mean loads", style="bold")
-        yield from _fitted(*_rank_table(run), width)
+        yield from _fitted(*rank_table(run), width)
     if run.worst_steps:
         yield Text("\nWorst steps, by idle time over all ranks; KV tokens of the straggler, and the mean", style="bold")
         columns = ["step", "step ms", "idle", "straggler", "its tokens", "mean tokens", "requests"]
@@ -337,7 +363,8 @@ def _factor(factor: float) -> str:
     return "n/a" if factor != factor else f"{factor:.2f}x"
 
 
-def _rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
+def rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
+    """Columns, rows, and how many columns are text: a row of each rank."""
     columns = ["rank", "idle", "straggler", "no work", "KV tokens", "requests"]
     factors = "work_factor" in run.ranks[0]
     rows = []
@@ -354,7 +381,8 @@ def _rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
     return ([*columns, "time for its load"] if factors else columns), rows, 1
 
 
-def _demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
+def demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
+    """What a workload asks for."""
     rows = [["requests", "", f"{figures['requests']:,}"]]
     if "arrivals_per_second" in figures:
         rows += [
@@ -367,14 +395,21 @@ def _demand_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]
     return ["workload (measured)", "unit", "value"], rows, 2
 
 
-def _length_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
+def length_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]], int]:
+    """The lengths of a workload."""
     parts = ("mean", "p50", "p90", "p99", "max", "total")
     rows = [[name, *[f"{figures[f'{name}_tokens_{part}']:,.0f}" for part in parts]] for name in ("prompt", "output")]
     return ["tokens (measured)", *parts], rows, 1
 
 
-def _fitted(columns: list[str], rows: list[list[str]], fixed: int, width: int) -> Iterator[RenderableType]:
-    """The table; where its columns do not fit, in blocks below each other that repeat the first `fixed` ones."""
+def _fitted(
+    columns: list[str], rows: list[list[str]], fixed: int, width: int, left: int | None = None
+) -> Iterator[RenderableType]:
+    """The table; where its columns do not fit, in blocks below each other that repeat the first `fixed` ones.
+
+    The first `left` columns are text; by default those that repeat.
+    """
+    left = fixed if left is None else left
     sizes = [max(len(row[index]) for row in [columns, *rows]) + COLUMN_GAP for index in range(len(columns))]
     lead = sum(sizes[:fixed])
     start = fixed
@@ -386,7 +421,9 @@ def _fitted(columns: list[str], rows: list[list[str]], fixed: int, width: int) -
         if start > fixed:
             yield ""
         chosen = [*range(fixed), *range(start, stop)]
-        yield _table([columns[i] for i in chosen], [[row[i] for i in chosen] for row in rows], fixed)
+        yield _table(
+            [columns[i] for i in chosen], [[row[i] for i in chosen] for row in rows], sum(i < left for i in chosen)
+        )
         start = stop
 
 

@@ -1,0 +1,48 @@
+"""Which run is compared with which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lbal.analyzers.errors import UsageError, unknown_name
+from lbal.analyzers.result import Result, Run
+from lbal.analyzers.result_reading import Stored
+
+Pair = tuple[Run | None, Run | None]
+"""The run of the base and that of the head; None where there is none of that label."""
+
+
+def run_pairs(base: Stored, head: Stored, run: str | None = None, base_run: str | None = None) -> list[Pair]:
+    """Runs of the same label; the two single runs where labels differ; the one that `run` and `base_run` name."""
+    ours, theirs = ({each.label: each for each in stored.result.runs} for stored in (head, base))
+    for stored, runs in ((base, theirs), (head, ours)):
+        if not runs:
+            raise UsageError(f"{stored.name}: it has no runs, expected a result of analyze or replay")
+    if run is None and len(ours) > 1 and base_run is not None:
+        return [(_named(base, theirs, base_run), each) for each in ours.values()]
+    if run is not None or base_run is not None:
+        head_label = run or next(iter(ours))
+        return [(_named(base, theirs, base_run or head_label), _named(head, ours, head_label))]
+    if len(ours) == len(theirs) == 1:
+        return [(next(iter(theirs.values())), next(iter(ours.values())))]
+    return [(theirs.get(label), ours.get(label)) for label in dict.fromkeys([*theirs, *ours])]
+
+
+def within(stored: Stored, base_run: str | None = None) -> list[Pair]:
+    """The runs of one result against one of them: the one named, the recorded placement, or the first."""
+    runs: Sequence[Run] = stored.result.runs
+    if len(runs) < 2:
+        raise UsageError(f"{stored.name}: it has {len(runs)} runs, expected two to compare, or a second result")
+    reference = _reference(stored.result) if base_run is None else None
+    base = reference or _named(stored, {each.label: each for each in runs}, str(base_run))
+    return [(base, each) for each in runs if each is not base]
+
+
+def _reference(result: Result) -> Run:
+    return next((run for run in result.runs if run.policy == "recorded"), result.runs[0])
+
+
+def _named(stored: Stored, runs: dict[str, Run], label: str) -> Run:
+    if label not in runs:
+        raise UsageError(f"{stored.name}: {unknown_name('run', label, runs)}")
+    return runs[label]

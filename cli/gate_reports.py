@@ -1,0 +1,75 @@
+"""Where the outcome of a check goes: the terminal, files, and GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lbal.analyzers.errors import OutputError, UsageError
+from lbal.analyzers.result import Result
+from lbal.cli.console import check_reports, deliver, emit, say, write_report
+from lbal.cli.files import check_target
+from lbal.cli.reports import REPORTS
+
+
+@dataclass(frozen=True)
+class GateReports:
+    """The reports that were asked for."""
+
+    outputs: Sequence[str]
+    named: Sequence[tuple[str, str]]
+    """(name of a report, file)."""
+    github: bool
+    force: bool
+
+    @classmethod
+    def of(cls, reports: Sequence[str], outputs: Sequence[str], *, force: bool, head: str) -> GateReports:
+        """From `--report NAME[=FILE]` and `-o FILE`; refuses what cannot be written before any work is done."""
+        check_reports(outputs, force=force, input_name=head)
+        named = []
+        for text in reports:
+            name, _, file = text.partition("=")
+            if name == "github":
+                if file:
+                    raise UsageError(f"--report {text}: github takes no file, expected --report github")
+                continue
+            REPORTS.get(name)
+            if not file:
+                raise UsageError(f"--report {text}: it names no file, expected --report {name}=FILE")
+            check_target(file, force=force, input_name=head)
+            named.append((name, file))
+        return cls(outputs, named, "github" in reports, force)
+
+    def deliver(self, result: Result, *, as_json: bool) -> None:
+        """Files first, then GitHub, then the result on stdout. A reader that has gone away changes no verdict."""
+        for name, file in self.named:
+            write_report(REPORTS.get(name), result, file, force=self.force)
+        try:
+            if self.github:
+                self._tell_github(result, as_json=as_json)
+            deliver(result, as_json=as_json, outputs=self.outputs, force=self.force)
+        except BrokenPipeError:
+            return
+
+    def _tell_github(self, result: Result, *, as_json: bool) -> None:
+        from lbal.cli.github import append_summary, gate_annotations
+
+        lines = gate_annotations(result)
+        if as_json:
+            _each_line(lines)
+        else:
+            emit("".join(f"{line}\n" for line in lines))
+        try:
+            if not append_summary(REPORTS.get("markdown")().render(result)):
+                say("note: GITHUB_STEP_SUMMARY is not set, so there is no summary")
+        except OutputError as error:
+            say(f"note: {error}")
+
+
+def _each_line(lines: Sequence[Any]) -> None:
+    """To stderr, where GitHub looks too; stdout is the result."""
+    import sys
+
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -1,0 +1,49 @@
+"""The parts of comparisons and checks that reports lay out: titles, lines, and tables as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lbal.analyzers.result import Result
+from lbal.cli.comparison_wording import (
+    COLUMNS,
+    LEFT_COLUMNS,
+    change_lines,
+    difference_rows,
+    gate_sentence,
+    gate_status,
+    pair_title,
+)
+
+GATE_COLUMNS = ["outcome", "gate", "run", "what was found"]
+
+
+class Part(NamedTuple):
+    """A title, lines of text, and a table; each may be empty."""
+
+    title: str
+    lines: list[str]
+    columns: list[str]
+    rows: list[list[str]]
+    left: int
+    """Columns that are text."""
+
+
+def comparison_parts(result: Result) -> Iterator[Part]:
+    """A part of each pair of runs that was compared."""
+    for pair in result.comparison.get("pairs", ()):
+        if pair["differences"]:
+            changes = change_lines(pair)
+            lines = ["What differs in configuration:", *changes] if changes else ["The configuration is the same."]
+            yield Part(pair_title(pair), lines, COLUMNS, difference_rows(pair["differences"]), LEFT_COLUMNS)
+
+
+def check_parts(result: Result) -> Iterator[Part]:
+    """The gates, and what differs in configuration."""
+    if not result.check:
+        return
+    rows = [[gate_status(gate), gate["gate"], gate["run"], gate_sentence(gate)] for gate in result.check["gates"]]
+    yield Part("", [], GATE_COLUMNS, rows, len(GATE_COLUMNS))
+    if changes := change_lines(result.check):
+        yield Part("What differs in configuration", changes, [], [], 0)

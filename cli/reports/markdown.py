@@ -1,0 +1,168 @@
+"""The result as Markdown that GitHub renders: for pull requests, wikis and the summary of a CI step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.result import Result, Run
+from lbal.cli.numbers import count, percent, shown_unit, shown_value
+from lbal.cli.reports.base import Report
+from lbal.cli.reports.comparison_parts import Part, check_parts, comparison_parts
+from lbal.cli.reports.json import json_text
+from lbal.cli.reports.table import (
+    CAUSES_IN_WORDS,
+    HEADROOM,
+    context_lines,
+    demand_table,
+    length_table,
+    metric_table,
+    rank_table,
+    shown_names,
+)
+
+MOST_COLUMNS = 8
+"""More runs than these are rows instead of columns."""
+MOST_ROWS = 100
+"""Of more runs than these only the ones that idle least are shown."""
+MOST_RANKS = 512
+MOST_DETAILED_RUNS = 12
+ROW_METRICS = ("barrier_idle_fraction", "tokens_per_second", "tpot_ms_mean", "tpot_ms_p99", "queue_wait_ms_p99",
+               "queue_wait_ms_max", "balance_ratio_mean", "energy_joules_per_token")  # fmt: skip
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@])")
+
+
+class MarkdownReport(Report):
+    """Headline, tables and findings, with the configuration folded away."""
+
+    name: ClassVar[str] = "markdown"
+    suffixes: ClassVar[tuple[str, ...]] = (".md",)
+    content: ClassVar[str] = "Markdown for GitHub"
+
+    def render(self, result: Result) -> str:
+        """GitHub-flavoured Markdown; text that is not lbal's own is escaped."""
+        return "\n".join(line for part in _parts(result) for line in [*part, ""]).rstrip("\n") + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that shows as it is written, in a paragraph or in a cell."""
+    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """A table whose first `left` columns are text."""
+    rule = ["---" if index < left else "---:" for index in range(len(columns))]
+    cells = [[escaped(cell) for cell in line] for line in (columns, *rows)]
+    return [f"| {' | '.join(line)} |" for line in (cells[0], rule, *cells[1:])]
+
+
+def _parts(result: Result) -> Iterator[list[str]]:
+    yield [f"## lbal {result.command}"]
+    yield [f"**{escaped(result.headline)}**"]
+    yield [f"- {escaped(line)}" for line in context_lines(result)]
+    if result.notes:
+        yield [f"> **Note:** {escaped(note)}  " for note in result.notes]
+    for part in (*check_parts(result), *comparison_parts(result)):
+        yield from _part(part)
+    if result.workload:
+        for table in (demand_table(result.workload), length_table(result.workload)):
+            yield markdown_table(*table)
+        yield ["To model its barrier idle:", "", "```sh", result.workload["replay_command"], "```"]
+    if result.calibration:
+        yield from _calibration(result.calibration)
+    if result.runs:
+        yield from _runs(result)
+    if result.config:
+        yield [*_folded("Configuration", ["```json", json_text(dict(result.config)).rstrip(), "```"])]
+
+
+def _part(part: Part) -> Iterator[list[str]]:
+    if part.title:
+        yield [f"### {escaped(part.title)}"]
+    if part.lines:
+        yield [f"- {escaped(line)}" for line in part.lines]
+    if part.rows:
+        yield markdown_table(part.columns, part.rows, part.left)
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    return ["<details>", f"<summary>{escaped(title)}</summary>", "", *lines, "", "</details>"]
+
+
+def _runs(result: Result) -> Iterator[list[str]]:
+    runs = result.runs
+    if len(runs) > MOST_COLUMNS:
+        yield from _runs_as_rows(runs)
+    else:
+        yield markdown_table(*metric_table(runs, shown_names(runs), [run.metrics for run in runs]))
+        yield from _intervals(runs)
+    if result.headroom.get("findings"):
+        yield ["### Headroom", "", *[f"- {escaped(line)}" for line in result.headroom["findings"]]]
+        if result.command == "replay" and len(runs) <= MOST_COLUMNS:
+            yield markdown_table(*metric_table(runs, HEADROOM, [run.headroom for run in runs]))
+    for title, found in (("Energy", result.energy), ("Bands", result.bands), ("Fidelity", result.fidelity)):
+        if found.get("findings"):
+            yield [f"### {title}", "", *[f"- {escaped(line)}" for line in found["findings"]]]
+    for run in runs[:MOST_DETAILED_RUNS]:
+        yield from _details(run)
+
+
+def _runs_as_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
+    idle = "barrier_idle_fraction"
+    order = sorted(runs, key=lambda run: run.metrics[idle].value if idle in run.metrics else float("inf"))
+    names = [name for name in ROW_METRICS if any(name in run.metrics for run in runs)]
+    columns = ["run", *[f"{METRICS[name].label}, {shown_unit(METRICS[name].unit)}" for name in names]]
+    rows = [
+        [run.label]
+        + [shown_value(run.metrics[name].value if name in run.metrics else None, METRICS[name].unit) for name in names]
+        for run in order[:MOST_ROWS]
+    ]
+    if len(runs) > MOST_ROWS:
+        yield [f"The {MOST_ROWS} of {count(len(runs), 'run')} that idle least; JSON and CSV have all of them."]
+    yield markdown_table(columns, rows, 1)
+
+
+def _intervals(runs: Sequence[Run]) -> Iterator[list[str]]:
+    """With repeats, the 95% intervals of the means."""
+    if not any(run.repeats for run in runs):
+        return
+    rows = []
+    for name in shown_names(runs):
+        unit = METRICS[name].unit
+        found = [run.repeats.get("intervals", {}).get(name) for run in runs]
+        if any(found):
+            cells = [
+                f"{shown_value(each['low'], unit)} to {shown_value(each['high'], unit)}" if each else "n/a"
+                for each in found
+            ]
+            rows.append([METRICS[name].label, shown_unit(unit), *cells])
+    yield ["### 95% intervals of the means over seeds"]
+    yield markdown_table(["metric", "unit", *[run.label for run in runs]], rows, 2)
+
+
+def _details(run: Run) -> Iterator[list[str]]:
+    lines: list[str] = []
+    if run.attribution:
+        total = sum(run.attribution.values()) or 1.0
+        rows = [
+            [cause, CAUSES_IN_WORDS[cause], percent(share), percent(share / total)]
+            for cause, share in run.attribution.items()
+        ]
+        lines += [*markdown_table(["cause", "meaning", "rank-time", "of the idle"], rows, 2), ""]
+    if run.ranks:
+        columns, rows, left = rank_table(run)
+        lines += [*markdown_table(columns, rows[:MOST_RANKS], left)]
+        if len(rows) > MOST_RANKS:
+            lines += ["", f"The first {MOST_RANKS} of {count(len(rows), 'rank')}; JSON and CSV have all of them."]
+    if lines:
+        yield _folded(f"{run.label}: why ranks idle, and which", lines)
+
+
+def _calibration(found: Mapping[str, Any]) -> Iterator[list[str]]:
+    rows = [
+        [name, "s", *[f"{interval[end]:.4g}" for end in ("value", "low", "high")]]
+        for name, interval in found["coefficients"].items()
+    ]
+    yield markdown_table(["coefficient", "unit", "value", "95% from", "to"], rows, 2)
