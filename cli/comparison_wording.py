@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lbal.analyzers.compare import differences
 from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.result import Run
 from lbal.cli.numbers import count, listed, percent, shown_unit, shown_value
 
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
@@ -55,8 +57,23 @@ def _row(each: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def difference_record(source: str, base: Run, head: Run, seed: int = 0) -> dict[str, Any]:
+    """The comparison of two runs of one result."""
+    return {
+        "base": source,
+        "base_run": base.label,
+        "head": source,
+        "head_run": head.label,
+        "config_changes": {},
+        "allowed_mismatches": {},
+        "differences": [each.as_dict() for each in differences(base, head, seed)],
+    }
+
+
 def pair_title(pair: Mapping[str, Any]) -> str:
     """Which runs are compared."""
+    if pair["head"] == pair["base"]:
+        return f"{pair['head_run']} against {pair['base_run']}"
     return f"{_side(pair, 'head')} against {_side(pair, 'base')}"
 
 

@@ -42,3 +42,17 @@ def replay_progress(label: str, requests: int) -> Iterator[Callable[[Progress], 
             bar.update(task, completed=progress.completed, state=state)
 
         yield report
+
+
+@contextmanager
+def seed_progress(repeats: int) -> Iterator[Callable[[], None]]:
+    """A function to call after each seed; it draws on stderr where that is a terminal, nothing otherwise."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("seeds", total=repeats)
+        yield lambda: bar.advance(task)

@@ -87,7 +87,24 @@ def replay(
     bands: Bands = False,
     costs: CostList = None,
     window: WindowName = "all",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the policies that draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the policies that draw, and of the first repeat.")
+    ] = 0,
+    repeat: Annotated[
+        int,
+        typer.Option("--repeat", metavar="N", help="Repeat with N seeds: means, 95% intervals, paired differences."),
+    ] = 1,
+    resample: Annotated[
+        str,
+        typer.Option(
+            "--resample",
+            metavar="NAME",
+            help="Requests of a repeat: blocks (drawn from the trace) or none (the trace).",
+        ),
+    ] = "blocks",
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="Processes for repeats (default: one per core).")
+    ] = None,
     output: Outputs = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -99,7 +116,9 @@ def replay(
     from lbal.analyzers.window import WINDOWS
     from lbal.cli.console import check_reports, deliver, report_suffixes
     from lbal.cli.files import suffix_of
+    from lbal.cli.repeating import check_repeats, repeated_result
     from lbal.replay.drift import parse_drift
+    from lbal.replay.repeats import Experiment
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
@@ -108,9 +127,11 @@ def replay(
     if binding is not None:
         chosen(binding, ("pool", "immediate"), "--binding")
     check_reports(outputs, force=force, input_name=trace, also=TRACE_SUFFIXES)
-    policies = _policies(policy or ["round-robin", "jsq", "jsq-kv"])
+    specs = policy or ["round-robin", "jsq", "jsq-kv"]
+    policies = _policies(specs)
     traces = [name for name in outputs if suffix_of(name, {**report_suffixes(), **TRACE_SUFFIXES}) in TRACE_SUFFIXES]
     _one_trace_per_policy(traces, policies)
+    check_repeats(repeat, resample, traces=bool(traces), bands=bands)
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     models.check()
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
@@ -131,13 +152,18 @@ def replay(
         conditions, found = _with_slot_use(slot_use, rate_scale, workload, cluster, policies[0], conditions)
         notes.append(found)
     view = models.energy_view(cluster.step_model)
+    sized = slot_use is not None
+    if repeat > 1:
+        experiment = Experiment(specs, workload, cluster, conditions, window, view, resample)  # type: ignore[arg-type]
+        result = repeated_result(read, experiment, repeat, jobs, notes, sized=sized)
+        deliver(result, as_json=as_json, outputs=outputs, force=force)
+        return
     replays = []
     for each in policies:
         replayed = _replayed(workload, cluster, each, conditions, view, keep_steps=bool(traces), bands=bands)
         for name in traces:
             _write_trace(replayed, name.replace("{policy}", each.name), force)
         replays.append(replayed)
-    sized = slot_use is not None
     result = _result(read, workload, cluster, conditions, window, replays, notes, view, bands=bands, sized=sized)
     deliver(result, as_json=as_json, outputs=[name for name in outputs if name not in traces], force=force)
 
@@ -286,41 +312,19 @@ def _result(
     bands: bool,
     sized: bool,
 ) -> Any:
-    from lbal.analyzers.demand import demand
     from lbal.analyzers.result import Result, input_record
     from lbal.cli.replay_findings import savings, with_bands, with_fidelity_of, with_headroom
-    from lbal.cli.wording import load_notes, replay_headline, window_note
+    from lbal.cli.replay_setting import notes_on_load, replay_config
+    from lbal.cli.wording import replay_headline, window_note
     from lbal.replay.outcome import reference_of, run_of, with_savings
-    from lbal.replay.sizing import rate_scale_for
 
-    backlog = conditions.arrivals == "backlog"
-    config = {
-        "dp_size": cluster.dp_size,
-        "max_num_seqs": cluster.max_num_seqs,
-        "kv_capacity": cluster.kv_capacity,
-        "arrivals": conditions.arrivals,
-        "binding": conditions.binding,
-        "pool": (conditions.pool or 4 * cluster.dp_size) if backlog else None,
-        "rate_scale": None if backlog else conditions.rate_scale,
-        "drift": str(conditions.drift),
-        "window": window,
-        "seed": conditions.seed,
-        "step_model": cluster.step_model.as_dict(),
-        "power_model": view.as_dict(),
-    }
+    config = replay_config(cluster, conditions, window, view)
     runs = [run_of(replayed, cluster, window, view) for replayed in replays]  # type: ignore[arg-type]
     runs = with_savings(runs, replays, view, window)  # type: ignore[arg-type]
     runs, sensitivity = with_bands(runs, replays, view, window) if bands else (runs, {})
     runs, headroom = with_headroom(runs, replays, workload, cluster, conditions, window, view)
     runs, fidelity = with_fidelity_of(trace, runs, cluster, window)
-    span = None
-    if not backlog:
-        assert workload.arrival_ms is not None
-        span = float(workload.arrival_ms[-1] - workload.arrival_ms[0]) / conditions.rate_scale
-    assert trace.requests is not None
-    sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
-    suggested = 1.0 if sizing is None else sizing.rate_scale
-    load = load_notes(runs, config, arrivals_ms=span, suggested_scale=suggested, slots_were_filled=sized)
+    load = notes_on_load(trace, workload, cluster, conditions, runs, config, sized=sized)
     notes = [*trace.meta.warnings, *notes, *load, *window_note(config, runs)]
     return Result(
         command="replay",

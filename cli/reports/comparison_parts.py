@@ -31,12 +31,15 @@ class Part(NamedTuple):
 
 
 def comparison_parts(result: Result) -> Iterator[Part]:
-    """A part of each pair of runs that was compared."""
+    """A part of each pair of runs that was compared; policies of one replay without what differs, which is known."""
     for pair in result.comparison.get("pairs", ()):
-        if pair["differences"]:
-            changes = change_lines(pair)
-            lines = ["What differs in configuration:", *changes] if changes else ["The configuration is the same."]
-            yield Part(pair_title(pair), lines, COLUMNS, difference_rows(pair["differences"]), LEFT_COLUMNS)
+        if not pair["differences"]:
+            continue
+        changes = change_lines(pair)
+        lines = ["What differs in configuration:", *changes] if changes else ["The configuration is the same."]
+        if result.command == "replay":
+            lines = []
+        yield Part(pair_title(pair), lines, COLUMNS, difference_rows(pair["differences"]), LEFT_COLUMNS)
 
 
 def check_parts(result: Result) -> Iterator[Part]:

@@ -17,6 +17,7 @@ from lbal.cli.reports.table import (
     HEADROOM,
     context_lines,
     demand_table,
+    interval_table,
     length_table,
     metric_table,
     rank_table,
@@ -64,8 +65,8 @@ def _parts(result: Result) -> Iterator[list[str]]:
     yield [f"- {escaped(line)}" for line in context_lines(result)]
     if result.notes:
         yield [f"> **Note:** {escaped(note)}  " for note in result.notes]
-    for part in (*check_parts(result), *comparison_parts(result)):
-        yield from _part(part)
+    if not result.runs:
+        yield from _comparisons(result)
     if result.workload:
         for table in (demand_table(result.workload), length_table(result.workload)):
             yield markdown_table(*table)
@@ -74,8 +75,14 @@ def _parts(result: Result) -> Iterator[list[str]]:
         yield from _calibration(result.calibration)
     if result.runs:
         yield from _runs(result)
+        yield from _comparisons(result)
     if result.config:
         yield [*_folded("Configuration", ["```json", json_text(dict(result.config)).rstrip(), "```"])]
+
+
+def _comparisons(result: Result) -> Iterator[list[str]]:
+    for part in (*check_parts(result), *comparison_parts(result)):
+        yield from _part(part)
 
 
 def _part(part: Part) -> Iterator[list[str]]:
@@ -126,20 +133,10 @@ def _runs_as_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 def _intervals(runs: Sequence[Run]) -> Iterator[list[str]]:
     """With repeats, the 95% intervals of the means."""
-    if not any(run.repeats for run in runs):
-        return
-    rows = []
-    for name in shown_names(runs):
-        unit = METRICS[name].unit
-        found = [run.repeats.get("intervals", {}).get(name) for run in runs]
-        if any(found):
-            cells = [
-                f"{shown_value(each['low'], unit)} to {shown_value(each['high'], unit)}" if each else "n/a"
-                for each in found
-            ]
-            rows.append([METRICS[name].label, shown_unit(unit), *cells])
-    yield ["### 95% intervals of the means over seeds"]
-    yield markdown_table(["metric", "unit", *[run.label for run in runs]], rows, 2)
+    columns, rows = interval_table(runs, shown_names(runs))
+    if rows:
+        yield ["### 95% intervals of the means over seeds"]
+        yield markdown_table(columns, rows, 2)
 
 
 def _details(run: Run) -> Iterator[list[str]]:

@@ -128,7 +128,7 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
         yield Text("\nTo model its barrier idle:", style="bold")
         yield Command(result.workload["replay_command"])
         return
-    if result.comparison or result.check:
+    if not result.runs and (result.comparison or result.check):
         yield from _comparison(result, width)
         return
     if result.calibration:
@@ -137,6 +137,7 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
     measures = [run.metrics for run in result.runs]
     yield from _fitted(*metric_table(result.runs, shown_names(result.runs), measures), width)
     yield from _ranges(result, width)
+    yield from _repeats(result, width)
     yield from _headroom(result, width)
     yield from _findings("Energy", result.energy)
     yield from _findings("Bands: the same loads under the ends of all bands", result.bands)
@@ -266,6 +267,30 @@ def _ranges(result: Result, width: int) -> Iterator[RenderableType]:
             cells += [ends[0], shown, ends[1]] if len(result.runs) == 1 else [" to ".join(ends) or shown]
         rows.append([METRICS[name].label, shown_unit(unit), *cells])
     yield from _fitted(columns, rows, 2, width)
+
+
+def _repeats(result: Result, width: int) -> Iterator[RenderableType]:
+    """With repeats, the 95% intervals of the means, and the paired differences."""
+    columns, rows = interval_table(result.runs, shown_names(result.runs))
+    if not rows:
+        return
+    yield Text("\n95% intervals of the means over seeds", style="bold")
+    yield from _fitted(columns, rows, 2, width)
+    if result.comparison:
+        yield Text("\nDifferences, paired over seeds", style="bold")
+        yield from _comparison(result, width)
+
+
+def interval_table(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the 95% intervals of the means over seeds; no rows without repeats."""
+    rows = []
+    for name in names:
+        unit = METRICS[name].unit
+        found = [run.repeats.get("intervals", {}).get(name) for run in runs]
+        if any(found):
+            ends = [[shown_value(each[end], unit) for end in ("low", "high")] if each else ["n/a"] for each in found]
+            rows.append([METRICS[name].label, shown_unit(unit), *[" to ".join(cell) for cell in ends]])
+    return ["metric", "unit", *[run.label for run in runs]], rows
 
 
 def _has_range(value: Measure | None) -> bool:
