@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lbal.analyzers.result import Result, Run
@@ -51,7 +51,7 @@ def repeated_result(
         inputs=[input_record(trace)],
         config=config,
         runs=runs,
-        headline=replay_headline(runs, reference),
+        headline=_headline(replay_headline(runs, reference), least_idle(runs).label, pairs, repeat),
         notes=notes,
         headroom={
             "reference": reference.label,
@@ -74,6 +74,17 @@ def _all_runs(experiment: Experiment, repeat: int, jobs: int | None) -> list[lis
             found.append(runs)
             advance()
     return found
+
+
+def _headline(text: str, best: str, pairs: list[dict[str, Any]], repeat: int) -> str:
+    """The headline with how many seeds it rests on, and how sure the difference of the best in idle is."""
+    extra = f"means of {repeat} seeds"
+    for pair in pairs:
+        if pair["head_run"] == best:
+            mark = next(each["mark"] for each in pair["differences"] if each["metric"] == "barrier_idle_fraction")
+            sure = {"better": "is sure", "equal": "is none"}.get(mark, f"is {mark}")
+            extra += f", the difference in idle {sure}"
+    return text.replace("(modelled).", f"(modelled; {extra}).")
 
 
 def _note(experiment: Experiment, seeds: list[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from lbal.analyzers.result import Result
@@ -30,16 +30,20 @@ class Part(NamedTuple):
     """Columns that are text."""
 
 
-def comparison_parts(result: Result) -> Iterator[Part]:
-    """A part of each pair of runs that was compared; policies of one replay without what differs, which is known."""
+def comparison_parts(result: Result, of_replay: Collection[str]) -> Iterator[Part]:
+    """A part of each pair of runs that was compared.
+
+    Policies of one replay: only the metrics in `of_replay`, and not what differs, which is known.
+    """
     for pair in result.comparison.get("pairs", ()):
         if not pair["differences"]:
             continue
         changes = change_lines(pair)
         lines = ["What differs in configuration:", *changes] if changes else ["The configuration is the same."]
+        chosen = pair["differences"]
         if result.command == "replay":
-            lines = []
-        yield Part(pair_title(pair), lines, COLUMNS, difference_rows(pair["differences"]), LEFT_COLUMNS)
+            lines, chosen = [], [each for each in chosen if each["metric"] in of_replay]
+        yield Part(pair_title(pair), lines, COLUMNS, difference_rows(chosen), LEFT_COLUMNS)
 
 
 def check_parts(result: Result) -> Iterator[Part]:

@@ -14,6 +14,7 @@ from lbal.cli.reports.comparison_parts import Part, check_parts, comparison_part
 from lbal.cli.reports.json import json_text
 from lbal.cli.reports.table import (
     CAUSES_IN_WORDS,
+    COMPARED,
     HEADROOM,
     context_lines,
     demand_table,
@@ -70,7 +71,9 @@ def _parts(result: Result) -> Iterator[list[str]]:
     if result.workload:
         for table in (demand_table(result.workload), length_table(result.workload)):
             yield markdown_table(*table)
-        yield ["To model its barrier idle:", "", "```sh", result.workload["replay_command"], "```"]
+        command = result.workload["replay_command"]
+        fence = "`" * (3 + command.count("`"))
+        yield ["To model its barrier idle:", "", f"{fence}sh", command, fence]
     if result.calibration:
         yield from _calibration(result.calibration)
     if result.runs:
@@ -81,7 +84,7 @@ def _parts(result: Result) -> Iterator[list[str]]:
 
 
 def _comparisons(result: Result) -> Iterator[list[str]]:
-    for part in (*check_parts(result), *comparison_parts(result)):
+    for part in (*check_parts(result), *comparison_parts(result, COMPARED)):
         yield from _part(part)
 
 

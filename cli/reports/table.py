@@ -29,6 +29,7 @@ from lbal.cli.numbers import (
 )
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.comparison_parts import GATE_COLUMNS, check_parts, comparison_parts
+from lbal.cli.reports.drawing import drawings
 
 PIPE_WIDTH = 10_000
 COLUMN_GAP = 3
@@ -101,7 +102,7 @@ class TableReport(Report):
         """Text that fits into `width` columns, as far as single columns of numbers do."""
         buffer = io.StringIO()
         console = Console(file=buffer, width=width, force_terminal=terminal, highlight=False)
-        for part in _parts(result, width):
+        for part in _parts(result, width, terminal=terminal):
             if isinstance(part, Table):  # already as narrow as it can be: wider than the terminal rather than cut
                 console.print(part, width=PIPE_WIDTH, crop=False, no_wrap=True, overflow="ignore")
             else:
@@ -115,7 +116,7 @@ def _proof(solver: Mapping[str, Any]) -> str:
     return f"{share} of {count(solver['decisions'], 'decision')} proven optimal, sum of gaps {percent(gap)} of J"
 
 
-def _parts(result: Result, width: int) -> Iterator[RenderableType]:
+def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[RenderableType]:
     yield Text(result.headline, style="bold")
     yield ""
     for line in context_lines(result):
@@ -144,11 +145,13 @@ def _parts(result: Result, width: int) -> Iterator[RenderableType]:
     yield from _findings("Fidelity: modelled against measured", result.fidelity)
     if result.command == "analyze":
         for run in result.runs:
+            if terminal:
+                yield from drawings(run, width)
             yield from _details(run, width)
 
 
 def _comparison(result: Result, width: int) -> Iterator[RenderableType]:
-    for index, part in enumerate([*comparison_parts(result), *check_parts(result)]):
+    for index, part in enumerate([*comparison_parts(result, COMPARED), *check_parts(result)]):
         if index:
             yield ""
         if part.title:
