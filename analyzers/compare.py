@@ -150,7 +150,9 @@ class Intervals:
             for value, columns in zip((base, head), self.columns, strict=True)
         ]
         change = resampled[1] - resampled[0]
-        return Interval(0.0, 0.0) if isinstance(change, float) else percentile_interval(change)
+        return (
+            Interval(0.0, 0.0) if isinstance(change, float) else percentile_interval(change, head - base, self.blocks)
+        )
 
 
 def _seed_pairs(base: Run, head: Run) -> dict[str, list[float]]:

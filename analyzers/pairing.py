@@ -15,9 +15,6 @@ Pair = tuple[Run | None, Run | None]
 def run_pairs(base: Stored, head: Stored, run: str | None = None, base_run: str | None = None) -> list[Pair]:
     """Runs of the same label; the two single runs where labels differ; the one that `run` and `base_run` name."""
     ours, theirs = ({each.label: each for each in stored.result.runs} for stored in (head, base))
-    for stored, runs in ((base, theirs), (head, ours)):
-        if not runs:
-            raise UsageError(f"{stored.name}: it has no runs, expected a result of analyze or replay")
     if run is None and len(ours) > 1 and base_run is not None:
         return [(_named(base, theirs, base_run), each) for each in ours.values()]
     if run is not None or base_run is not None:
@@ -26,6 +23,13 @@ def run_pairs(base: Stored, head: Stored, run: str | None = None, base_run: str 
     if len(ours) == len(theirs) == 1:
         return [(next(iter(theirs.values())), next(iter(ours.values())))]
     return [(theirs.get(label), ours.get(label)) for label in dict.fromkeys([*theirs, *ours])]
+
+
+def with_runs(stored: Stored) -> Stored:
+    """The result if it has runs; `UsageError` otherwise."""
+    if not stored.result.runs:
+        raise UsageError(f"{stored.name}: it has no runs, expected a result of analyze or replay")
+    return stored
 
 
 def within(stored: Stored, base_run: str | None = None) -> list[Pair]:

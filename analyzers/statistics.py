@@ -11,7 +11,9 @@ import numpy as np
 from lbal.analyzers.trace import FloatArray
 
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = 1.959964
 RESAMPLES = 2000
+BLOCKS = 8
 FEWEST_BINS = 20
 """With fewer bins a bootstrap over them says nothing."""
 
@@ -71,11 +73,19 @@ class Blocks(NamedTuple):
 
     @classmethod
     def drawn(cls, bins: int, seed: int, resamples: int = RESAMPLES) -> Blocks:
-        """Moving blocks of about the square root of the number of bins, as many as fill a run."""
-        length = max(1, math.isqrt(bins))
+        """Moving blocks of an eighth of the run, as many as fill one: load stays for as long as requests do."""
+        length = max(1, bins // BLOCKS)
         count = -(-bins // length)
         starts = np.random.default_rng(seed).integers(0, bins - length + 1, size=(resamples, count))
         return cls(starts, length)
+
+    @property
+    def widening(self) -> float:
+        """How much wider an interval must be than resampled values are: see `percentile_interval`."""
+        count = self.starts.shape[1]
+        if count < 2:
+            return math.inf
+        return t_quantile((1 + CONFIDENCE) / 2, count - 1) / NORMAL_QUANTILE * math.sqrt(count / (count - 1))
 
     def sums(self, values: FloatArray) -> FloatArray:
         """(R,) the sum of a column in each resample."""
@@ -91,9 +101,14 @@ def bootstrap(columns: Mapping[str, FloatArray], blocks: Blocks, ratio: tuple[st
         return np.asarray(blocks.sums(above) / blocks.sums(below) / whole)
 
 
-def percentile_interval(values: FloatArray) -> Interval | None:
-    """The middle 95% of resampled values; None where one is no number."""
+def percentile_interval(values: FloatArray, centre: float, blocks: Blocks) -> Interval | None:
+    """The middle 95% of resampled values around the figure itself, widened for few blocks; None without numbers.
+
+    With k blocks resampled values spread too little, by sqrt((k - 1)/k), and their tails are too short: the factor is
+    that of a t interval with k - 1 degrees of freedom over a normal one, over that square root.
+    """
     if not np.isfinite(values).all():
         return None
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    ends = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = centre + (ends - centre) * blocks.widening
     return Interval(float(low), float(high))

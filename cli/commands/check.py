@@ -102,6 +102,7 @@ def _record(head: str, baseline: str | None) -> None:
     from pathlib import Path
 
     from lbal.analyzers.errors import UsageError
+    from lbal.analyzers.pairing import with_runs
     from lbal.analyzers.result_reading import read_result
     from lbal.cli.console import say
     from lbal.cli.files import check_target, write_file
@@ -109,8 +110,7 @@ def _record(head: str, baseline: str | None) -> None:
     if baseline is None:
         raise UsageError("--record-baseline: there is no baseline to record, expected --baseline FILE")
     target = check_target(baseline, force=True, input_name=head)
-    if not read_result(head).result.runs:
-        raise UsageError(f"{head}: it has no runs, expected a result of analyze or replay")
+    with_runs(read_result(head))
     content = Path(head).read_bytes()
     write_file(target, lambda path: _write(path, content))
     say(f"recorded {head} as the baseline {baseline}")
@@ -138,19 +138,17 @@ def _pairs(
     stored: Stored, settings: CheckSettings, allowed: Sequence[str], run: str | None, base_run: str | None
 ) -> tuple[list[Pair], Stored | None, dict[str, Any]]:
     from lbal.analyzers.errors import UsageError, unknown_name
-    from lbal.analyzers.pairing import run_pairs
+    from lbal.analyzers.pairing import run_pairs, with_runs
     from lbal.analyzers.result_reading import read_result
     from lbal.cli.comparing import refuse_mismatch
 
     if settings.baseline is not None:
-        base = read_result(settings.baseline, any_schema="schema" in allowed)
+        base = with_runs(read_result(settings.baseline, any_schema="schema" in allowed))
         agreed = refuse_mismatch(base, stored, allowed)
         return run_pairs(base, stored, run, base_run), base, agreed
     if base_run is not None:
         raise UsageError(f"--base-run: {base_run} has no meaning without a baseline, expected --baseline FILE")
     runs = [each for each in stored.result.runs if run in (None, each.label)]
-    if not stored.result.runs:
-        raise UsageError(f"{stored.name}: it has no runs, expected a result of analyze or replay")
     if not runs:
         raise unknown_name("run", str(run), [each.label for each in stored.result.runs])
     return [(None, each) for each in runs], None, {}
@@ -166,12 +164,13 @@ def _result(
     seed: int,
 ) -> Result:
     from lbal.analyzers.gate import judge
+    from lbal.analyzers.pairing import with_runs
     from lbal.analyzers.result import Result
     from lbal.analyzers.result_reading import read_result
     from lbal.cli.comparing import config_changes_of, inputs_of
     from lbal.cli.comparison_wording import check_headline
 
-    stored = read_result(head, any_schema="schema" in allowed)
+    stored = with_runs(read_result(head, any_schema="schema" in allowed))
     pairs, base, agreed = _pairs(stored, settings, allowed, run, base_run)
     outcomes = judge(gates, pairs, seed)
     record = {

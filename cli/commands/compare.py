@@ -28,7 +28,7 @@ def compare(
     Runs of the same label are compared. Every difference is better, worse, equal or inconclusive.
     """
     from lbal.analyzers.errors import UsageError
-    from lbal.analyzers.pairing import run_pairs, within
+    from lbal.analyzers.pairing import run_pairs, with_runs, within
     from lbal.analyzers.result import Result
     from lbal.analyzers.result_reading import read_result
     from lbal.cli.comparing import allowed_mismatches, inputs_of, pair_record, refuse_mismatch
@@ -39,7 +39,7 @@ def compare(
     allowed = allowed_mismatches(allow_mismatch or [])
     for name in (base, *(heads or [])):
         check_reports(outputs, force=force, input_name=name)
-    first, *others = (read_result(name, any_schema="schema" in allowed) for name in (base, *(heads or [])))
+    first, *others = (with_runs(read_result(name, any_schema="schema" in allowed)) for name in (base, *(heads or [])))
     records = []
     for head in others:
         agreed = refuse_mismatch(first, head, allowed)
