@@ -3,12 +3,13 @@
     barrier_idle_fraction:+5%                  at most 5% above the baseline
     energy_joules_per_token:+3%,+0.5           at most 3% or 0.5 J above it, whichever allows more
     tokens_per_second:-2%                      at most 2% below it
-    steps:±0%                                  neither above nor below
+    steps:±0%                                  neither above nor below: has the number moved?
     tpot_ms_p99<=60                            a threshold; no baseline
 
 A limit of a change is judged with the interval of the change, where that is known: it fails where the whole interval is
-beyond the limit, passes where none of it is, and is inconclusive otherwise. Without an interval the values decide. A
-threshold is judged by the value, or by its interval over seeds. A metric that is missing or not a number fails.
+beyond the limit, passes where none of it is, and is inconclusive otherwise. Without an interval the values decide, and
+with ± they always do: it asks whether a number moved, not whether the system is worse. A threshold is judged by the
+value, or by its interval over seeds. A metric that is missing or not a number fails.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Outcome:
     base: float | None = None
     head: float | None = None
     limit: float | None = None
-    """The value of the head at which the gate fails; the upper one of two."""
+    """The value of the head beyond which the gate fails; of two the one on the side of the change."""
     difference: Difference | None = None
     interval: Interval | None = None
     """Of the head itself, for a threshold."""
@@ -200,18 +201,23 @@ def _change(gate: Gate, label: str, base: float, head: float, intervals: Interva
     difference = intervals.difference(gate.metric, base, head)
     interval = difference.interval
     allowed = gate.allowed(base)
-    ends = (difference.absolute,) * 2 if interval is None else interval
+    by_value = interval is None or gate.direction == "±"
+    ends = (difference.absolute,) * 2 if by_value else interval
+    assert ends is not None
     slack = allowed + ROUNDING * max(abs(base), abs(head))
-    beyond = _beyond(gate.direction, ends[0], ends[1], slack)
-    limit = base - allowed if gate.direction == "-" else base + allowed
-    return Outcome(gate, label, beyond, base=base, head=head, limit=limit, difference=difference)
+    verdict = _beyond(gate.direction, ends[0], ends[1], slack)
+    limit = base - allowed if _falls(gate, difference.absolute) else base + allowed
+    return Outcome(gate, label, verdict, base=base, head=head, limit=limit, difference=difference)
+
+
+def _falls(gate: Gate, change: float) -> bool:
+    """The limit that matters is below the base."""
+    return gate.direction == "-" or (gate.direction == "±" and change < 0)
 
 
 def _beyond(direction: Direction, low: float, high: float, slack: float) -> Verdict:
     if direction == "-":
         low, high = -high, -low
     if direction == "±":
-        if low > slack or high < -slack:
-            return "failed"
-        return "passed" if -slack <= low and high <= slack else "inconclusive"
+        return "failed" if max(abs(low), abs(high)) > slack else "passed"
     return "failed" if low > slack else "passed" if high <= slack else "inconclusive"

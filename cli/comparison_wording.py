@@ -124,7 +124,7 @@ def check_headline(check: Mapping[str, Any]) -> str:
     failed = [each for each in gates if each["fails"]]
     unsure = [each for each in gates if each["verdict"] == "inconclusive" and not each["fails"]]
     warned = [each for each in gates if each["severity"] == "warn" and each["verdict"] == "failed"]
-    text = f"{len(failed)} of {count(len(gates), 'gate')} failed" if failed else f"No gate failed of {len(gates)}"
+    text = f"{len(failed)} of {len(gates)} gates failed" if failed else f"No gate failed of {len(gates)}"
     extras = [f"{len(unsure)} inconclusive"] if unsure else []
     extras += [count(len(warned), "warning")] if warned else []
     return ", ".join([text, *extras]) + "."

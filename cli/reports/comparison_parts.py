@@ -50,7 +50,10 @@ def check_parts(result: Result) -> Iterator[Part]:
     """The gates, and what differs in configuration."""
     if not result.check:
         return
-    rows = [[gate_status(gate), gate["gate"], gate["run"], gate_sentence(gate)] for gate in result.check["gates"]]
+    rows = [
+        [gate_status(gate), gate["gate"], " ".join(gate["run"].split()), gate_sentence(gate)]
+        for gate in result.check["gates"]
+    ]
     yield Part("", [], GATE_COLUMNS, rows, len(GATE_COLUMNS))
     if changes := change_lines(result.check):
         yield Part("What differs in configuration", changes, [], [], 0)

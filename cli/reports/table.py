@@ -170,7 +170,8 @@ def context_lines(result: Result) -> Iterator[str]:
     """What was read and under which conditions, a line each."""
     for item in result.inputs:
         if "traces" in item:
-            yield f"result      {item['name']} · {item['command']} · {count(len(item['runs']), 'run')}"
+            name = " ".join(item["name"].split())  # a line of its own could be taken for a workflow command in CI
+            yield f"result      {name} · {item['command']} · {count(len(item['runs']), 'run')}"
             continue
         sizes = [count(item[key], key.removesuffix("s")) for key in ("requests", "steps") if item.get(key)]
         yield "trace       " + " · ".join([item["name"], item["format"], *sizes])
