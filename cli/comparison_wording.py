@@ -53,8 +53,13 @@ def _row(each: Mapping[str, Any]) -> list[str]:
         signed(each["absolute"], unit),
         signed_percent(each["relative"]),
         interval,
-        each["mark"],
+        f"{each['mark']}, by value" if _by_value(each) else each["mark"],
     ]
+
+
+def _by_value(each: Mapping[str, Any]) -> bool:
+    """It differs, and how sure that is is not known."""
+    return "low" not in each and each["mark"] in ("better", "worse", "changed")
 
 
 def difference_record(source: str, base: Run, head: Run, seed: int = 0) -> dict[str, Any]:
@@ -98,6 +103,7 @@ def compare_headline(pairs: Sequence[Mapping[str, Any]]) -> str:
 def _pair_headline(pair: Mapping[str, Any], *, several: bool) -> str:
     marks = Counter(each["mark"] for each in pair["differences"])
     counts = listed([f"{marks[mark]} {mark}" for mark in MARKS if marks[mark]])
+    unsure = sum(_by_value(each) for each in pair["differences"])
     known = {each["metric"]: each for each in pair["differences"]}
     leading = [
         f"{METRICS[name].label} {signed_percent(known[name]['relative'])} ({known[name]['mark']})"
@@ -105,7 +111,8 @@ def _pair_headline(pair: Mapping[str, Any], *, several: bool) -> str:
         if name in known
     ]
     who = f"{pair['head_run']} against {pair['base_run']}: " if several or pair["head_run"] != pair["base_run"] else ""
-    return f"{who}{listed(leading)}; of {count(len(pair['differences']), 'metric')} {counts}."
+    text = f"{who}{listed(leading)}; of {count(len(pair['differences']), 'metric')} {counts}"
+    return f"{text} ({unsure} of them by value: no interval is known)." if unsure else f"{text}."
 
 
 def missing_notes(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -142,11 +149,12 @@ def gate_sentence(gate: Mapping[str, Any]) -> str:
     if gate["reason"]:
         return f"{gate['reason']}."
     unit = gate["unit"]
-    head, limit = _with_unit(gate["head"], unit), _with_unit(gate["limit"], unit)
+    values = [gate[name] for name in ("base", "head", "limit")]
+    base, head, limit = _told_apart(values, unit)
     if "difference" not in gate:
         text = f"{head}, limit {limit}"
     else:
-        text = f"{_with_unit(gate['base'], unit)} -> {head}, {_change(gate['difference'])}; limit {limit}"
+        text = f"{base} -> {head}, {_change(gate['difference'])}; limit {limit}"
     if gate["verdict"] == "inconclusive":
         text += "; the interval reaches to both sides of the limit"
         text += ", which fails with --strict" if gate["fails"] else ", which passes without --strict"
@@ -161,6 +169,14 @@ def _change(difference: Mapping[str, Any]) -> str:
     ends = [difference["low"], difference["high"]]
     told = [signed_percent(end / abs(base)) if base else signed(end, unit) for end in ends]
     return f"{text} (95%: {told[0]} to {told[1]}, over {difference['interval_over']})"
+
+
+def _told_apart(values: Sequence[float | None], unit: str) -> list[str]:
+    """Values with their unit; in full where rounding would make different ones look the same."""
+    texts = [_with_unit(value, unit) for value in values]
+    if len(set(texts)) == len(set(values)):
+        return texts
+    return [f"{value:.9g} {unit}" if value is not None else "n/a" for value in values]
 
 
 def _with_unit(value: float | None, unit: str) -> str:

@@ -1,0 +1,222 @@
+"""The CI recipes of docs/ci.md, run as they stand, with a good and a bad router; and lbal's gate on its own samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CI = ROOT / "docs" / "examples" / "ci"
+GATES = '[check]\nbaseline = "ci/baseline.json"\nfail-on = ["barrier_idle_fraction:+5%", "tpot_ms_p99<=60"]\n'
+ENVIRONMENT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+}
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="the recipes need git")
+
+
+def shell(command, cwd, **environment):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB_", "CI"))}
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=cwd,
+        env={**clean, **ENVIRONMENT, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run(command, cwd, **environment):
+    done = shell(command, cwd, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def policy_class(module):
+    import importlib
+
+    from lbal.analyzers.registry import classes_in
+    from lbal.replay.policy import Policy
+
+    return next(classes_in(importlib.import_module(f"lbal.replay.policies.{module}"), Policy))
+
+
+def router(module):
+    name = policy_class(module).__name__
+    return f'from lbal.replay.policies.{module} import {name} as Base\n\n\nclass Router(Base):\n    name = "router"\n'
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    """A repository whose main branch has a good router and its baseline, and whose branch `change` has a bad one."""
+    folder = tmp_path_factory.mktemp("origin") / "a project ü"
+    (folder / "ci").mkdir(parents=True)
+    shutil.copy(CI / "lbal-gate.sh", folder / "ci")
+    lines = (ROOT / "sample_traces" / "requests_2000.jsonl").read_text().splitlines(keepends=True)
+    (folder / "traffic.jsonl").write_text("".join(lines[:801]))
+    (folder / "lbal.toml").write_text(GATES)
+    (folder / "router.py").write_text(router("jsq"))
+    run("git init -q -b main && ci/lbal-gate.sh --record && git add . && git commit -qm good", folder)
+    (folder / "README").write_text("a change that changes nothing\n")
+    run("git checkout -qb harmless && git add . && git commit -qm harmless", folder)
+    (folder / "router.py").write_text(router("fcfs"))
+    run("git checkout -qb change && git add . && git commit -qm bad && git checkout -q main", folder)
+    return folder
+
+
+@pytest.fixture
+def clone(origin, tmp_path):
+    def at(branch):
+        folder = tmp_path / branch
+        run(f"git clone -q -b {branch} '{origin}' '{folder}'", tmp_path)
+        return folder
+
+    return at
+
+
+@pytest.mark.parametrize("against", ["", "origin/main"])
+def test_the_script_passes_a_harmless_change_and_fails_a_bad_one(clone, against):
+    good, bad = clone("harmless"), clone("change")
+    done = shell(f"ci/lbal-gate.sh {against}", good)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("No gate failed of 2.")
+    done = shell(f"ci/lbal-gate.sh {against}", bad)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED       barrier_idle_fraction:+5% (router)" in done.stdout
+    root = ElementTree.fromstring((bad / "lbal.xml").read_text())
+    assert (root.get("tests"), root.get("failures")) == ("2", "1")
+    assert run("git worktree list", bad).count("\n") == 1
+    assert run("git status --porcelain", bad).split() == ["??", "lbal.xml"]
+
+
+def test_the_script_records_a_new_baseline_and_then_passes(clone):
+    folder = clone("change")
+    run("ci/lbal-gate.sh --record", folder)
+    assert shell("ci/lbal-gate.sh", folder).returncode == 0
+    assert run("git status --porcelain", folder).splitlines()[0] == " M ci/baseline.json"
+
+
+def test_other_traffic_is_no_failed_gate(clone):
+    folder = clone("harmless")
+    text = (folder / "traffic.jsonl").read_text().splitlines(keepends=True)
+    (folder / "traffic.jsonl").write_text("".join(text[:-1]))
+    done = shell("ci/lbal-gate.sh", folder)
+    assert done.returncode == 2
+    assert "trace: sha256" in done.stderr
+
+
+@pytest.fixture
+def fake_pip(tmp_path):
+    """Installing is not what is tested: a `pip` that notes what it was asked for."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "pip").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/pip.log"\n')
+    (folder / "pip").chmod(0o755)
+    return f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_the_github_workflow_annotates_and_summarises(clone, fake_pip, tmp_path):
+    workflow = yaml.safe_load((CI / "github.yml").read_text())
+    steps = [step for step in workflow["jobs"]["load-balance"]["steps"] if "run" in step]
+    assert [step["run"] for step in steps] == [
+        'pip install "$LBAL_SOURCE"',
+        "ci/lbal-gate.sh",
+        'ci/lbal-gate.sh "origin/$GITHUB_BASE_REF"',
+    ]
+    for branch, codes in (("harmless", [0, 0, 0]), ("change", [0, 1, 1])):
+        summary = tmp_path / f"{branch}.md"
+        environment = {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_BASE_REF": "main",
+            "GITHUB_STEP_SUMMARY": str(summary),
+            "LBAL_SOURCE": "./lbal.whl",
+            "PATH": fake_pip,
+        }
+        folder = clone(branch)
+        done = [shell(step["run"], folder, **environment) for step in steps]
+        assert [each.returncode for each in done] == codes, [each.stdout + each.stderr for each in done]
+        annotations = [line.split()[0] for line in done[1].stdout.splitlines() if line.startswith("::")]
+        assert annotations == (["::notice", "::notice"] if branch == "harmless" else ["::error", "::notice"])
+        assert summary.read_text().count("## lbal check") == 2
+    assert (tmp_path / "pip.log").read_text() == "install ./lbal.whl\n" * 2
+
+
+def test_the_gitlab_job_ends_with_the_code_of_the_gate(clone, fake_pip):
+    (job,) = yaml.safe_load((CI / "gitlab.yml").read_text()).values()
+    assert job["artifacts"]["reports"]["junit"] == "lbal.xml"
+    environment = {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "LBAL_SOURCE": "x", "PATH": fake_pip}
+    for branch, code in (("harmless", 0), ("change", 1)):
+        folder = clone(branch)
+        assert shell("\n".join(job["script"]), folder, **environment).returncode == code
+        assert (folder / "lbal.xml").is_file()
+        # Without the stored baseline's verdict the job goes on to the second comparison, and fails there too.
+        rest = [line for line in job["script"] if line != "ci/lbal-gate.sh"]
+        assert shell("\n".join(rest), folder, **environment).returncode == code
+
+
+def test_the_settings_of_the_document_are_valid(tmp_path):
+    from lbal.analyzers.gate import parse_gate
+    from lbal.cli.gate_config import check_settings
+
+    settings = check_settings(str(CI / "lbal.toml"))
+    assert len([parse_gate(text, "fail") for text in (*settings.fail_on, *settings.warn_on)]) == 5
+
+
+# --- the gate of lbal on its own samples ---
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "sample_traces", folder / "sample_traces")
+    (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "gate", folder / ".ci")
+    return folder
+
+
+def test_the_samples_give_the_recorded_figures(checkout):
+    out = run(".ci/gate", checkout)
+    assert out.count("No gate failed of ") == 3
+
+
+@pytest.mark.parametrize("factor", [1.0001, 0.9999])
+def test_a_number_that_moves_fails_the_gate_in_either_direction(checkout, factor):
+    path = checkout / "sample_traces" / "baselines" / "analyze_skewed_8_ranks.json"
+    before = path.read_bytes()
+    record = json.loads(before)
+    record["runs"][0]["metrics"]["barrier_idle_fraction"]["value"] *= factor
+    path.write_text(json.dumps(record))
+    done = shell(".ci/gate", checkout)
+    assert done.returncode == 1
+    assert done.stdout.count("FAILED") == 1
+    assert "0.134" in next(line for line in done.stdout.splitlines() if line.startswith("FAILED"))
+    run(".ci/gate --record", checkout)
+    assert shell(".ci/gate", checkout).returncode == 0
+    assert json.loads(path.read_bytes()) == json.loads(before)
+
+
+def test_a_command_that_fails_is_no_failed_gate(checkout, tmp_path):
+    broken = tmp_path / "lbal"
+    broken.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
+    broken.chmod(0o755)
+    done = shell(".ci/gate", checkout, LBAL=str(broken))
+    assert done.returncode == 2
+    assert "broken" in done.stdout
+
+
+def test_the_check_of_a_change_runs_the_gate():
+    assert ".ci/gate" in (ROOT / ".ci" / "run").read_text()
