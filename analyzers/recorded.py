@@ -35,6 +35,8 @@ class StepAnalysis:
     """The accounts of a trace's steps and what they rest on."""
 
     accounts: BarrierAccounts
+    steps: StepArrays
+    """The steps that were accounted for."""
     metrics: Mapping[str, Measure]
     model: StepTimeModel
     rank_times: Basis
@@ -131,6 +133,7 @@ def analyze_steps(
     bounds = idle_bounds(accounts, None if single is None else single.part(rows), model)
     return StepAnalysis(
         accounts=accounts,
+        steps=steps,
         metrics=metrics,
         model=model,
         rank_times=rank_times,

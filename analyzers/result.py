@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from lbal.analyzers.drawn import StepSeries
 from lbal.analyzers.metrics import Measure
+from lbal.analyzers.timeline import Timeline
 from lbal.analyzers.trace import Trace
 
 SCHEMA = "lbal.result/1"
@@ -35,6 +37,10 @@ class Run:
     """Sums over stretches of the steps (`analyzers/series.py`)."""
     repeats: Mapping[str, Any] = field(default_factory=dict)
     """With repeats: the seeds, and the values and 95% intervals of the metrics over them; metrics are then means."""
+    drawn: StepSeries | None = None
+    """What reports draw, where one is asked for; not in the JSON."""
+    timeline: Timeline | None = None
+    """Single steps in full, where a trace of them is asked for; not in the JSON."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

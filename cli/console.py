@@ -21,6 +21,11 @@ def report_suffixes() -> dict[str, str]:
     return {suffix: report.content for report in REPORTS.classes() for suffix in report.suffixes}
 
 
+def report_of(suffix: str) -> type[Report]:
+    """The report that files of that suffix ask for."""
+    return next(cls for cls in REPORTS.classes() if suffix in cls.suffixes)
+
+
 def check_reports(outputs: Sequence[str], *, force: bool, input_name: str, also: dict[str, str] | None = None) -> None:
     """Refuse outputs that no report can write or that cannot be written, before any work is done."""
     known = {**report_suffixes(), **(also or {})}
@@ -36,7 +41,7 @@ def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: boo
     """Notes to stderr, reports to files, and the result to stdout."""
     for name in outputs:
         suffix = suffix_of(name, report_suffixes())
-        write_report(next(cls for cls in REPORTS.classes() if suffix in cls.suffixes), result, name, force=force)
+        write_report(report_of(suffix), result, name, force=force)
     for note in result.notes:
         say(f"note: {note}")
     if as_json:

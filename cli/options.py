@@ -66,6 +66,10 @@ BaseRun = Annotated[
     typer.Option("--base-run", metavar="LABEL", help="Run of the base (default: the one of the same label)."),
 ]
 BootstrapSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals (moving-block bootstrap).")]
+StepsShown = Annotated[
+    str | None,
+    typer.Option("--steps", metavar="FROM:TO", help="Steps of a .perfetto.json trace, as 1000:1200 (without 1200)."),
+]
 
 
 def chosen(value: str, known: tuple[str, ...], flag: str) -> str:

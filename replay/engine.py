@@ -103,6 +103,7 @@ class _Trajectory:
     curves: PowerCurves
     also: tuple[StepTimeModel, ...]
     """Models that the same loads are accounted for with, after the one of the replay."""
+    on_steps: Callable[[StepArrays], None] | None = None
     settled: dict[Phase, list[list[BarrierAccounts]]] = field(default_factory=lambda: {"ramp": [], "full": []})
     pending: dict[Phase, list[list[BarrierAccounts]]] = field(default_factory=lambda: {"ramp": [], "full": []})
     """Steps since the last admission so far: the drain, unless another admission follows."""
@@ -137,6 +138,8 @@ class _Trajectory:
         self.start_ms.append(steps.start_ms)
         self.step_ms.append(steps.step_ms)
         self.steps += count
+        if self.on_steps is not None:
+            self.on_steps(steps)
         if self.keep:
             self.kept.append(_copied(steps))
 
@@ -165,12 +168,14 @@ def replay(
     keep_steps: bool = True,
     curves: PowerCurves | None = None,
     also: Sequence[StepTimeModel] = (),
+    on_steps: Callable[[StepArrays], None] | None = None,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> Replay:
     """Serve the requests of a workload on a cluster under a policy.
 
     `keep_steps` keeps the loads of every step and rank in the trace; the accounts are there either way. `curves` are
     those of the power model whose energy is asked for. The same trajectory is accounted for under the models in `also`.
+    `on_steps` sees all steps in their order, some at a time, in arrays that are written anew afterwards.
     Raises `UsageError` for conditions that cannot be and `PolicyError` where the policy's rule breaks the contract.
     """
     binding = _binding(policy, conditions)
@@ -183,7 +188,7 @@ def replay(
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
     rows = _rows(cluster.dp_size)
     trajectory = _Trajectory(
-        cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also)
+        cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also), on_steps
     )
     loop = compiled_loop()
     status = core.ROWS_FULL

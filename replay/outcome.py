@@ -180,6 +180,11 @@ def _with_range(value: Measure, span: tuple[float, float] | None) -> Measure:
     return replace(value, low=min(span[0], value.value), high=max(span[1], value.value))
 
 
+def window_accounts(replayed: Replay, window: Window) -> BarrierAccounts:
+    """The accounts of the steps that count; `UsageError` for a window without steps."""
+    return _accounts(replayed, window)
+
+
 def _tpot_figures(replayed: Replay, window: Window, parts: Mapping[Phase, BarrierAccounts]) -> dict[str, float]:
     step_ms = _accounts(replayed, "all", parts).step_ms
     requests = replayed.trace.requests

@@ -17,7 +17,7 @@ FORBIDDEN = {
     "replay": ("lbal.cli",),
     "cli": (),
 }
-HEAVY = ("numba", "numpy", "ortools", "polars", "rich")
+HEAVY = ("altair", "numba", "numpy", "ortools", "polars", "rich", "vl_convert")
 
 
 def modules(package):

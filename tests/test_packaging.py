@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution, packages_distributions, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -77,7 +77,9 @@ def test_the_declared_dependencies_are_the_libraries_that_are_imported():
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module] if isinstance(node, ast.ImportFrom) else []
                 used |= {name.partition(".")[0] for name in names}
-    assert used - set(sys.stdlib_module_names) - {"lbal"} == declared
+    packages = packages_distributions()
+    foreign = used - set(sys.stdlib_module_names) - {"lbal"}
+    assert {packages.get(name, [name])[0].lower() for name in foreign} == declared
 
 
 @pytest.mark.parametrize("name", sorted(MODELS["step"]))

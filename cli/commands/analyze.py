@@ -20,6 +20,7 @@ from lbal.cli.options import (
     PowerModel,
     RankSpeed,
     StepModel,
+    StepsShown,
     Strict,
     WindowName,
     chosen,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lbal.analyzers.result import Result, Run
     from lbal.analyzers.steptime import StepTimeModel
     from lbal.analyzers.trace import Trace
+    from lbal.cli.drawing import Drawing
     from lbal.replay.drift import Drift
 
 DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
@@ -47,6 +49,7 @@ def analyze(
         int | None, typer.Option("--max-num-seqs", metavar="B", min=1, help="Slots per rank, if the trace lacks it.")
     ] = None,
     window: WindowName = "all",
+    steps: StepsShown = None,
     output: Outputs = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -60,16 +63,18 @@ def analyze(
     from lbal.analyzers.formats import ReadOptions, read_trace
     from lbal.analyzers.window import WINDOWS
     from lbal.cli.console import check_reports, deliver
+    from lbal.cli.drawing import Drawing
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
     check_reports(outputs, force=force, input_name=trace)
+    drawing = Drawing(outputs, steps)
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     models.check()
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     if read.steps is not None and not read.steps.is_empty():
-        result = _step_result(read, models, model, window, max_num_seqs, notes, bands=bands)
+        result = _step_result(read, models, model, window, max_num_seqs, notes, drawing, bands=bands)
     else:
         result = _demand_result(read, trace, models, model, max_num_seqs)
     deliver(result, as_json=as_json, outputs=outputs, force=force)
@@ -88,6 +93,7 @@ def _step_result(
     window: Any,
     max_num_seqs: int | None,
     notes: list[str],
+    drawing: Drawing,
     *,
     bands: bool,
 ) -> Result:
@@ -129,6 +135,9 @@ def _step_result(
         headroom=analysis.headroom,
         series=step_series(analysis.accounts, analysis.model, analysis.energy),
     )
+    watch = drawing.watch()
+    watch.see(analysis.steps)
+    run = watch.drawn(run, analysis.accounts, analysis.model)
     config = {
         **meta.config,
         "dp_size": meta.dp_size,
@@ -147,7 +156,7 @@ def _step_result(
         config=config,
         runs=[run],
         headline=analysis_headline(run),
-        notes=[*meta.warnings, *notes, *analysis.notes, *window_note(config, [run])],
+        notes=[*meta.warnings, *notes, *analysis.notes, *window_note(config, [run]), *drawing.notes([run])],
         headroom={
             "lengths_known": analysis.lengths_known,
             "findings": [*findings[:1], analysis_counterfactual(run, analysis.energy), *findings[1:]],

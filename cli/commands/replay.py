@@ -19,6 +19,7 @@ from lbal.cli.options import (
     PowerModel,
     RankSpeed,
     StepModel,
+    StepsShown,
     Strict,
     WindowName,
     chosen,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lbal.analyzers.energy import EnergyView
+    from lbal.analyzers.result import Result
     from lbal.analyzers.trace import Trace
+    from lbal.cli.drawing import Drawing, Watch
     from lbal.replay.engine import Cluster, Conditions, Replay
     from lbal.replay.policy import Policy
     from lbal.replay.workload import Workload
@@ -87,6 +90,7 @@ def replay(
     bands: Bands = False,
     costs: CostList = None,
     window: WindowName = "all",
+    steps: StepsShown = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Seed of the policies that draw, and of the first repeat.")
     ] = 0,
@@ -112,9 +116,11 @@ def replay(
     strict: Strict = False,
 ) -> None:
     """Replay the requests of a trace under routing policies and compare what the barrier costs."""
+    from lbal.analyzers.errors import UsageError
     from lbal.analyzers.formats import ReadOptions, read_trace
     from lbal.analyzers.window import WINDOWS
     from lbal.cli.console import check_reports, deliver, report_suffixes
+    from lbal.cli.drawing import Drawing
     from lbal.cli.files import suffix_of
     from lbal.cli.repeating import check_repeats, repeated_result
     from lbal.replay.drift import parse_drift
@@ -132,6 +138,7 @@ def replay(
     traces = [name for name in outputs if suffix_of(name, {**report_suffixes(), **TRACE_SUFFIXES}) in TRACE_SUFFIXES]
     _one_trace_per_policy(traces, policies)
     check_repeats(repeat, resample, traces=bool(traces), bands=bands)
+    drawing = Drawing([name for name in outputs if name not in traces], steps)
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     models.check()
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
@@ -154,18 +161,37 @@ def replay(
     view = models.energy_view(cluster.step_model)
     sized = slot_use is not None
     if repeat > 1:
+        if "timeline" in drawing.needs:
+            raise UsageError("--repeat: its runs have no single steps to write, expected no .perfetto.json beside it")
         experiment = Experiment(specs, workload, cluster, conditions, window, view, resample)  # type: ignore[arg-type]
         result = repeated_result(read, experiment, repeat, jobs, notes, sized=sized)
         deliver(result, as_json=as_json, outputs=outputs, force=force)
         return
-    replays = []
+    replays, watches = [], []
     for each in policies:
-        replayed = _replayed(workload, cluster, each, conditions, view, keep_steps=bool(traces), bands=bands)
+        watches.append(drawing.watch(len(policies)))
+        replayed = _replayed(
+            workload, cluster, each, conditions, view, watches[-1], keep_steps=bool(traces), bands=bands
+        )
         for name in traces:
             _write_trace(replayed, name.replace("{policy}", each.name), force)
         replays.append(replayed)
     result = _result(read, workload, cluster, conditions, window, replays, notes, view, bands=bands, sized=sized)
-    deliver(result, as_json=as_json, outputs=[name for name in outputs if name not in traces], force=force)
+    if drawing.needs:
+        result = _drawn(result, replays, window, drawing, watches)
+    deliver(result, as_json=as_json, outputs=drawing.outputs, force=force)
+
+
+def _drawn(result: Result, replays: list[Replay], window: Any, drawing: Drawing, watches: list[Watch]) -> Result:
+    from dataclasses import replace
+
+    from lbal.replay.outcome import window_accounts
+
+    runs = [
+        watch.drawn(run, window_accounts(replayed, window), replayed.step_model)
+        for run, replayed, watch in zip(result.runs, replays, watches, strict=True)
+    ]
+    return replace(result, runs=runs, notes=[*result.notes, *drawing.notes(runs)])
 
 
 def _policies(specs: list[str]) -> list[Policy]:
@@ -265,6 +291,7 @@ def _replayed(
     policy: Policy,
     conditions: Conditions,
     view: EnergyView,
+    watch: Watch,
     *,
     keep_steps: bool,
     bands: bool,
@@ -282,6 +309,7 @@ def _replayed(
             keep_steps=keep_steps,
             curves=view.power.curves,
             also=other_slopes(cluster) if bands else (),
+            on_steps=watch.see,
             on_progress=on_progress,
         )
 

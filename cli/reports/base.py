@@ -16,6 +16,8 @@ class Report(ABC):
     """File names that ask for it; the first is the usual one."""
     content: ClassVar[str]
     """What it is, in a few words."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What it draws beside the figures, of each run: `series` (thinned) or `timeline` (single steps)."""
 
     @abstractmethod
     def render(self, result: Result) -> str:

@@ -1,0 +1,1 @@
+"""The HTML page: what it shows, how it looks, and its charts."""

@@ -1,0 +1,67 @@
+"""Results to draw: many runs over synthetic steps, with text in every place that an input can fill."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lbal.analyzers.barrier import account
+from lbal.analyzers.drawn import LoadThinner, StepSeries
+from lbal.analyzers.metrics import measure
+from lbal.analyzers.result import Result, Run
+from lbal.analyzers.steptime import StepTimeModel
+from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.trace import StepArrays
+from lbal.replay.power_models import power_presets
+
+POWER = power_presets()["h200"].as_dict() | {"gpus_per_rank": 1}
+MODEL = StepTimeModel("example", 0.02, 1e-7, 1e-4)
+
+
+def steps_of(count, ranks, seed=0, first=0):
+    draws = np.random.default_rng(seed)
+    return StepArrays(
+        step=np.arange(first, first + count),
+        kv_tokens=draws.integers(0, 100_000, (count, ranks)).astype(float),
+        num_running=draws.integers(0, 30, (count, ranks)).astype(float),
+    )
+
+
+def run_of(label, count=50, ranks=4, seed=0):
+    """A run over so many steps, which come in pieces as in a replay; only their accounts and thinned maps are kept."""
+    thinner, accounts = LoadThinner(), None
+    for first in range(0, count, 1 << 16):
+        steps = steps_of(min(count - first, 1 << 16), ranks, seed + first, first)
+        thinner.add(steps)
+        part = account(steps, MODEL, measured=False)
+        accounts = part if accounts is None else accounts + part
+    figures = barrier_metrics(accounts, MODEL, 32, float(accounts.step_ms.sum()))
+    return Run(
+        label=label,
+        policy=label,
+        metrics={name: measure(name, value, "modelled") for name, value in figures.items()},
+        ranks=rank_table(accounts),
+        attribution=attribution(accounts),
+        worst_steps=worst_steps(accounts),
+        drawn=StepSeries.of(accounts, thinner.load_map()),
+    )
+
+
+def result_of(runs, text="text"):
+    return Result(
+        command="replay",
+        inputs=[{"name": text, "sha256": text, "format": "native", "warnings": [text]}],
+        config={
+            "dp_size": 4,
+            "window": "all",
+            "drift": text,
+            "step_model": {"name": text, "source": text},
+            "power_model": POWER,
+        },
+        runs=runs,
+        headline=text,
+        notes=[text],
+        headroom={"reference": runs[0].label, "best": runs[-1].label, "findings": [text]},
+        energy={"findings": [text]},
+        bands={"findings": [text]},
+        fidelity={"findings": [text]},
+    )
