@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lbal.analyzers.trace import FloatArray, IntArray
 from lbal.replay import fifo_waits
-from lbal.replay.fifo_waits import check_limits, note_admissions, waited, worst_limit
+from lbal.replay.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
 from lbal.replay.jitable import jitable
 from lbal.replay.policy import Selector
 from lbal.replay.predictors import Predicting
@@ -23,6 +23,8 @@ from lbal.replay.view import View
 
 HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT, WORST_WAIT = range(2, 9)
 """Places in `View.parameters`, after those of the predictor."""
+USUAL_WAIT = 3.0
+"""Times FIFO's p99 wait from which on requests are due where more than one in a hundred wait that long."""
 TIME = 0
 """`load=time` among its choices."""
 DECISIONS, PROVEN, GAP, OBJECTIVE = range(fifo_waits.SIZE, fifo_waits.SIZE + 4)
@@ -38,7 +40,8 @@ class BfIo(Predicting, Selector):
     and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
     (`slack`) would fit, the first such ones fill it. Fairness: of U requests that are placed, the choice is among the
     first U + 3G/8, which keeps most waits short; and what has waited too long goes first: `max_wait` steps, or
-    `worst_wait` times what FIFO would let the longest wait, which is known online (`replay/fifo_waits.py`).
+    `worst_wait` times what FIFO would let the longest wait, which is known online (`replay/fifo_waits.py`), or three
+    times its p99 where too many wait as long.
     """
 
     name: ClassVar[str] = "bf-io"
@@ -131,7 +134,7 @@ class BfIo(Predicting, Selector):
         for index in range(placed):
             requests[index] = pool[requests[index]]
         placed = fill_what_fits(view, pool, size, requests, ranks, placed)
-        note_admissions(view, requests, placed, 1.0)
+        note_admissions(view, requests, placed, USUAL_WAIT)
         return int(placed)
 
     def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
@@ -148,7 +151,7 @@ class BfIo(Predicting, Selector):
         memory[GAP] += solution.gap or 0.0
         memory[OBJECTIVE] += solution.objective
         placed = fill_what_fits(view, pool, size, requests, ranks, placed)
-        note_admissions(view, requests, placed, 1.0)
+        note_admissions(view, requests, placed, USUAL_WAIT)
         return placed
 
 
@@ -185,7 +188,7 @@ def step_problem(
         weights[h] = weights[h - 1] * numbers[DISCOUNT]
     free = view.max_num_seqs - view.num_running
     forced, allowed = np.zeros(size, np.bool_), np.ones(size, np.bool_)
-    due = worst_limit(view, numbers[WORST_WAIT])
+    due = usual_limit(view, USUAL_WAIT, worst_limit(view, numbers[WORST_WAIT]))
     if numbers[MAX_WAIT] > 0:
         due = min(due, numbers[MAX_WAIT])
     for index in range(size):
