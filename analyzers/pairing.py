@@ -32,14 +32,15 @@ def with_runs(stored: Stored) -> Stored:
     return stored
 
 
-def within(stored: Stored, base_run: str | None = None) -> list[Pair]:
-    """The runs of one result against one of them: the one named, the recorded placement, or the first."""
+def within(stored: Stored, run: str | None = None, base_run: str | None = None) -> list[Pair]:
+    """The runs of one result, or the one named, against `base_run`, else the recorded placement, else the first."""
     runs: Sequence[Run] = stored.result.runs
     if len(runs) < 2:
         raise UsageError(f"{stored.name}: it has {len(runs)} runs, expected two to compare, or a second result")
-    reference = _reference(stored.result) if base_run is None else None
-    base = reference or _named(stored, {each.label: each for each in runs}, str(base_run))
-    return [(base, each) for each in runs if each is not base]
+    known = {each.label: each for each in runs}
+    base = _reference(stored.result) if base_run is None else _named(stored, known, base_run)
+    heads = runs if run is None else [_named(stored, known, run)]
+    return [(base, each) for each in heads if each is not base or run is not None]
 
 
 def _reference(result: Result) -> Run:

@@ -269,6 +269,10 @@ def test_runs_are_compared_by_label_or_as_named(results, tmp_path, capsys):
     assert lbal(["compare", str(two), "--json"]) == 0
     pairs = json.loads(capsys.readouterr().out)["comparison"]["pairs"]
     assert [(pair["base_run"], pair["head_run"]) for pair in pairs] == [("x", "y")]
+    assert lbal(["compare", str(two), "--run", "x", "--base-run", "y", "--json"]) == 0
+    pairs = json.loads(capsys.readouterr().out)["comparison"]["pairs"]
+    assert [(pair["base_run"], pair["head_run"]) for pair in pairs] == [("y", "x")]
+    assert "unknown run 'z'" in refused(capsys, "compare", two, "--run", "z")
     assert lbal(["compare", str(two), str(two), "--run", "y", "--base-run", "x", "--json"]) == 0
     pairs = json.loads(capsys.readouterr().out)["comparison"]["pairs"]
     assert [(pair["base_run"], pair["head_run"]) for pair in pairs] == [("x", "y")]

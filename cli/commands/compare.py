@@ -47,7 +47,7 @@ def compare(
     if others and not any(record["differences"] for record in records):
         raise UsageError(f"{base}: no run has the label of one it is compared with, expected --run and --base-run")
     if not others:
-        records = [pair_record(first, first, pair, {}, seed) for pair in within(first, base_run)]
+        records = [pair_record(first, first, pair, {}, seed) for pair in within(first, run, base_run)]
     result = Result(
         command="compare",
         inputs=inputs_of([first, *others]),
