@@ -50,7 +50,7 @@ def test_the_readme_opens_with_one_sentence_and_the_two_commands():
     assert len(blocks) == 2
     assert all(len(block.splitlines()) == 1 and block.startswith("python3 -m venv .venv && ") for block in blocks)
     assert "lbal replay sample_traces/" in blocks[0]
-    assert blocks[1].endswith("-m pytest\n")
+    assert blocks[1].endswith("-m pytest -n auto\n")
 
 
 def test_the_check_runs_the_commands_of_the_readme_rather_than_copies_of_them():
