@@ -1,0 +1,1 @@
+"""Fitting a step-time model to a trace."""

@@ -1,0 +1,1 @@
+"""Comparing results: pairs of runs, differences, intervals, gates."""

@@ -1,0 +1,1 @@
+"""Models by name: presets of step time and power, costs, and files of one's own."""

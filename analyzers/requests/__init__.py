@@ -1,0 +1,1 @@
+"""Figures of requests: what they ask for, and how long they took."""

@@ -1,0 +1,1 @@
+"""The result that every command makes, and reading it back."""

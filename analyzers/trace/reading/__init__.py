@@ -1,0 +1,1 @@
+"""Tools that the readers of formats share."""

@@ -1,0 +1,1 @@
+"""Assembling the results of the commands."""

@@ -1,0 +1,1 @@
+"""How a replay runs: the loop, its compilation, and what it hands back."""

@@ -1,0 +1,1 @@
+"""What a policy is, what it sees, and the tools that policies share."""

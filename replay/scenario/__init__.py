@@ -1,0 +1,1 @@
+"""What is asked: the requests, and how their load grows."""
