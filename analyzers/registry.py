@@ -22,9 +22,11 @@ class Registry(Generic[T]):
     classes with one name raise `ValueError`: which one a user meant could not be told.
     """
 
-    def __init__(self, kind: str, package: str, base: type[T]) -> None:
+    def __init__(self, kind: str, package: str, base: type[T], group: str) -> None:
         self.kind = kind
         self.package = package
+        self.group = group
+        """Entry-point group in which other distributions add theirs."""
         self.base = base
 
     @cached_property
@@ -43,7 +45,7 @@ class Registry(Generic[T]):
             yield from classes_in(module, self.base)
 
     def _third_party(self) -> Iterator[type[T]]:
-        for entry in entry_points(group=self.package):
+        for entry in entry_points(group=self.group):
             yield entry.load()
 
     def names(self) -> list[str]:

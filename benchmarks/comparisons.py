@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import workloads
 
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import run_of
-from lbal.replay.policy import parse_policy
-from lbal.replay.step_models import step_model
-from lbal.replay.workload import Workload
+from lbal.analyzers.models.step_models import step_model
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import run_of
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.workload import Workload
 
 RELEASED = workloads.ROOT.parent / "shared" / "reference" / "parity" / "released_simulator_resampled.json"
 """Figures of the released simulator on the same orders, where they lie beside the checkout."""

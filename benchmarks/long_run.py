@@ -12,12 +12,12 @@ import workloads
 from comparisons import Served, Table, say, serve
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.formats import read_trace
-from lbal.replay.engine import Cluster, Conditions
-from lbal.replay.policy import parse_policy
-from lbal.replay.sizing import find_rate_scale
-from lbal.replay.step_models import DEFAULT_STEP_MODEL, step_model
-from lbal.replay.workload import Workload
+from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, step_model
+from lbal.analyzers.trace.formats import read_trace
+from lbal.replay.engine.engine import Cluster, Conditions
+from lbal.replay.experiment.rate_scale import find_rate_scale
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.workload import Workload
 
 TRACES = {
     "Azure conv": "AzureLLMInferenceTrace_conv.csv",

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from lbal.analyzers.trace import IntArray
+from lbal.analyzers.trace.trace import IntArray
 from lbal.replay.policies.bf_io import BfIo, problem_of
-from lbal.replay.policy import Router, Selector
+from lbal.replay.policy.policy import Router, Selector
+from lbal.replay.policy.view import View
 from lbal.replay.solver import StepProblem, solve
-from lbal.replay.view import View
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import workloads
 
-import lbal.replay.engine as engine
-from lbal.analyzers.barrier import account
-from lbal.analyzers.formats import read_trace
-from lbal.analyzers.recorded import analyze_steps
-from lbal.analyzers.trace import StepArrays
-from lbal.replay.engine import Cluster, Conditions, Replay, replay
-from lbal.replay.policy import POLICIES, Policy, parse_policy
+import lbal.replay.engine.engine as engine
+from lbal.analyzers.analysis.analysis import analyze_steps
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.models.step_models import paper_release
+from lbal.analyzers.trace.formats import read_trace
+from lbal.analyzers.trace.trace import StepArrays
+from lbal.replay.engine.engine import Cluster, Conditions, Replay, replay
+from lbal.replay.policy.policy import POLICIES, Policy, parse_policy
+from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver import StepProblem, solve
-from lbal.replay.step_models import paper_release
-from lbal.replay.workload import Workload
 
 sys.path.insert(0, str(workloads.ROOT / "tests"))
 SLOTS = 72

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
-from lbal.analyzers.writing import write_native, write_parquet
-from lbal.replay.workload import Workload
+from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.writing import write_native, write_parquet
+from lbal.replay.scenario.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "traces"

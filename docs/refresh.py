@@ -103,7 +103,7 @@ def metric_table() -> str:
 
 def policy_table() -> str:
     """Every policy."""
-    from lbal.replay.policy import POLICIES, description, parameter_types, type_text
+    from lbal.replay.policy.policy import POLICIES, description, parameter_types, type_text
 
     def parameters(cls: Any) -> str:
         known = parameter_types(cls).items()
@@ -122,7 +122,7 @@ def _default(value: Any) -> str:
 
 def format_table() -> str:
     """Every format."""
-    from lbal.analyzers.formats import FORMATS
+    from lbal.analyzers.trace.formats import FORMATS
 
     rows = [
         (f"`{cls.name}`", cls.content, cls.time_unit, (cls.__doc__ or "").strip().splitlines()[0])
@@ -176,7 +176,7 @@ def _parameters(callback: Any) -> list[tuple[Any, Any]]:
 
 def kv_share_table() -> str:
     """The share of a step that is KV, with equally loaded ranks, for the default model and the released one."""
-    from lbal.replay.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
+    from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
 
     models = [step_model(name, 64) for name in (DEFAULT_STEP_MODEL, PAPER_RELEASE)]
     rows = []
@@ -194,7 +194,7 @@ def kv_share_table() -> str:
 
 def power_table() -> str:
     """Every power model, in watts per accelerator."""
-    from lbal.replay.power_models import power_presets
+    from lbal.analyzers.models.power_models import power_presets
 
     rows = []
     for power in power_presets().values():

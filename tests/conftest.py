@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lbal.replay.workload import Workload
+from lbal.replay.scenario.workload import Workload
 
 os.environ.pop("COLUMNS", None)  # parallel test runs set it, and the width of tables with it
 SHARED = Path(__file__).resolve().parents[2] / "shared"

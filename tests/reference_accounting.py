@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import PowerCurves
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.barrier.accounts import PowerCurves
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.trace.trace import StepArrays
 
 NO_CURVES = PowerCurves()
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lbal.replay.drift import Drift
-from lbal.replay.engine import Cluster, Conditions
-from lbal.replay.policy import Policy, Selector
-from lbal.replay.view import NOW_MS, SIGNALS_TAKEN, STEP, View
-from lbal.replay.workload import Workload
+from lbal.replay.engine.engine import Cluster, Conditions
+from lbal.replay.policy.policy import Policy, Selector
+from lbal.replay.policy.view import NOW_MS, SIGNALS_TAKEN, STEP, View
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Workload
 
 
 @dataclass

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from lbal.analyzers.barrier import account
-from lbal.analyzers.drawn import LoadThinner, StepSeries
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.figures import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
 from lbal.analyzers.metrics import measure
-from lbal.analyzers.result import Result, Run
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
-from lbal.analyzers.trace import StepArrays
-from lbal.replay.power_models import power_presets
+from lbal.analyzers.models.power_models import power_presets
+from lbal.analyzers.result.result import Result, Run
+from lbal.analyzers.trace.trace import StepArrays
 
 POWER = power_presets()["h200"].as_dict() | {"gpus_per_rank": 1}
 MODEL = StepTimeModel("example", 0.02, 1e-7, 1e-4)

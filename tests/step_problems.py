@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import Selector
+from lbal.analyzers.models.step_models import step_model
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.view import STEP
+from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver.problem import StepProblem
-from lbal.replay.step_models import step_model
-from lbal.replay.view import STEP
-from lbal.replay.workload import Workload
 
 Placement = tuple[np.ndarray, np.ndarray]
 """Indices into the pool, and their ranks."""

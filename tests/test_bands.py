@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbal.analyzers.bands import BandedRun, compare, slope_models, variants
-from lbal.analyzers.barrier import account, join
-from lbal.analyzers.energy import NOMINAL, EnergyView, PaperPower, RunTotals, TwoStatePower, Watts
-from lbal.analyzers.steptime import Band, StepTimeModel
+from lbal.analyzers.barrier.accounts import account, join
+from lbal.analyzers.barrier.step_time import Band, StepTimeModel
+from lbal.analyzers.energy.power import NOMINAL, EnergyView, PaperPower, RunTotals, TwoStatePower, Watts
+from lbal.analyzers.energy.sensitivity import BandedRun, compare, slope_models, variants
+from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, step_model
 from lbal.cli.main import run
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import banded, other_slopes
-from lbal.replay.policy import parse_policy
-from lbal.replay.step_models import DEFAULT_STEP_MODEL, step_model
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import banded, other_slopes
+from lbal.replay.policy.policy import parse_policy
 
 BANDED = StepTimeModel(
     "banded",
@@ -80,7 +80,7 @@ def test_every_variant_equals_accounting_for_the_same_loads_with_its_coefficient
 def make_workload(prompts, outputs):
     import polars as pl
 
-    from lbal.replay.workload import Workload
+    from lbal.replay.scenario.workload import Workload
 
     return Workload("test", pl.Series("request_id", np.arange(len(prompts))), prompts, outputs, None, None)
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference_accounting import plain_account
 
-from lbal.analyzers.barrier import CAUSES, PowerCurves, account
-from lbal.analyzers.steptime import StepTimeModel, fitted_model
-from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.barrier.accounts import CAUSES, PowerCurves, account
+from lbal.analyzers.barrier.figures import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.trace.trace import StepArrays
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-5, per_request_s=1e-3)
 """10 ms, 0.01 ms per token, 1 ms per request: a rank with 100 tokens in 2 requests takes 3 ms."""

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from step_problems import bursty_lengths
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.drift import Drift
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import run_of
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import run_of
 from lbal.replay.policies.bf_io import BfIo, problem_of
-from lbal.replay.policy import parse_policy
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.policy.view import STEP
+from lbal.replay.scenario.drift import Drift
 from lbal.replay.solver import solve
-from lbal.replay.view import STEP
 
 BACKLOG = Conditions(arrivals="backlog")
 BY_TOKENS = StepTimeModel("by tokens", shared_s=0.010, per_token_s=1e-6)

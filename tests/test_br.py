@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.balance_route import MOST_NODES, closest_sets, target_tokens, value
-from lbal.replay.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.policies.fast_phi import FastPhi
-from lbal.replay.policy import Selector, parse_policy
-from lbal.replay.view import STEP, View
-from lbal.replay.workload import Workload
+from lbal.replay.policy.policy import Selector, parse_policy
+from lbal.replay.policy.view import STEP, View
+from lbal.replay.scenario.workload import Workload
+from lbal.replay.solver.balance_route import MOST_NODES, closest_sets, target_tokens, value
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=0.0)
 """Every step takes 10 ms."""

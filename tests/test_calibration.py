@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbal.analyzers.calibration import calibrate
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.calibration.calibration import calibrate
+from lbal.analyzers.calibration.robust_fit import non_negative
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.robust_fit import non_negative
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import StepArrays, Trace, TraceMeta
-from lbal.analyzers.writing import write_native
+from lbal.analyzers.models.step_models import step_model
+from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.writing import write_native
 from lbal.cli.main import run
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import parse_policy
-from lbal.replay.step_models import step_model
-from lbal.replay.workload import Workload
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.workload import Workload
 
 TRUE = StepTimeModel("true", 0.0273, 23.3e-9, 232e-6)
 SLOW = TRUE.with_speeds({3: 1 / 1.2})

@@ -50,7 +50,7 @@ def policy_class(module):
     import importlib
 
     from lbal.analyzers.registry import classes_in
-    from lbal.replay.policy import Policy
+    from lbal.replay.policy.policy import Policy
 
     return next(classes_in(importlib.import_module(f"lbal.replay.policies.{module}"), Policy))
 
@@ -171,8 +171,8 @@ def test_the_gitlab_job_ends_with_the_code_of_the_gate(clone, fake_pip):
 
 
 def test_the_settings_of_the_document_are_valid(tmp_path):
-    from lbal.analyzers.gate import parse_gate
-    from lbal.cli.gate_config import check_settings
+    from lbal.analyzers.compare.gate import parse_gate
+    from lbal.cli.options.gate_config import check_settings
 
     settings = check_settings(str(CI / "lbal.toml"))
     assert len([parse_gate(text, "fail") for text in (*settings.fail_on, *settings.warn_on)]) == 5

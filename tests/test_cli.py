@@ -403,9 +403,9 @@ def test_an_interrupt_exits_130_and_leaves_no_file(tmp_path):
 
 
 def test_an_internal_error_exits_3_in_one_line(requests, capsys, monkeypatch):
-    import lbal.replay.outcome
+    import lbal.replay.experiment.figures
 
-    monkeypatch.setattr(lbal.replay.outcome, "run_of", lambda *_: 1 / 0)
+    monkeypatch.setattr(lbal.replay.experiment.figures, "run_of", lambda *_: 1 / 0)
     assert run(["replay", requests, *SMALL]) == 3
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from lbal.analyzers.compare import Difference, Intervals, differences
+from lbal.analyzers.compare.differences import Difference, Intervals, differences
+from lbal.analyzers.compare.intervals import Interval
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.result import Run
-from lbal.analyzers.statistics import Interval
+from lbal.analyzers.result.result import Run
 from lbal.cli.main import run as lbal
 
 STEPS = '{"lbal_trace": 1, "dp_size": 2, "max_num_seqs": 4}\n' + "".join(

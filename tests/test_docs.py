@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lbal.analyzers.formats import FORMATS
 from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
+from lbal.analyzers.trace.formats import FORMATS
 from lbal.cli.reports import REPORTS
-from lbal.replay.policy import POLICIES
-from lbal.replay.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
+from lbal.replay.policy.policy import POLICIES
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,9 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_examples import MODEL, steps_of
 
-from lbal.analyzers.barrier import account
-from lbal.analyzers.drawn import IDLE_BINS, MOST_BUCKETS, MOST_MAP_RANKS, MOST_MAP_STEPS, LoadThinner, StepSeries
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.thinned import (
+    IDLE_BINS,
+    MOST_BUCKETS,
+    MOST_MAP_RANKS,
+    MOST_MAP_STEPS,
+    LoadThinner,
+    StepSeries,
+)
+from lbal.analyzers.trace.trace import StepArrays
 
 
 def accounts_of(count, ranks=3):

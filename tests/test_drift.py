@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.drift import Drift, parse_drift
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import parse_policy
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.drift import Drift, parse_drift
 
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6)
 

@@ -12,19 +12,28 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_released_simulator import OURS, SHAPES, cluster_of
 
-from lbal.analyzers.barrier import PowerCurves, account
-from lbal.analyzers.energy import LEVELS, Costs, EnergyView, PaperPower, PowerPoint, RunTotals, TwoStatePower, Watts
-from lbal.analyzers.energy_figures import energy_figures, identity_saving, saving, saving_figures
-from lbal.analyzers.formats import read_trace
+from lbal.analyzers.barrier.accounts import PowerCurves, account
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.energy.figures import energy_figures, identity_saving, saving, saving_figures
+from lbal.analyzers.energy.power import (
+    LEVELS,
+    Costs,
+    EnergyView,
+    PaperPower,
+    PowerPoint,
+    RunTotals,
+    TwoStatePower,
+    Watts,
+)
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.models.power_models import PAPER, power_model, power_presets
+from lbal.analyzers.models.step_models import step_model
+from lbal.analyzers.trace.formats import read_trace
+from lbal.analyzers.trace.trace import StepArrays
 from lbal.cli.main import run
-from lbal.replay.engine import Conditions, replay
-from lbal.replay.policy import parse_policy
-from lbal.replay.power_models import PAPER, power_model, power_presets
-from lbal.replay.step_models import step_model
-from lbal.replay.workload import Workload
+from lbal.replay.engine.engine import Conditions, replay
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.workload import Workload
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-5, per_request_s=1e-3)
 FLAT = TwoStatePower("flat", Watts(200, 300, 400), Watts(50, 100, 150), idle_w=40)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.formats import FORMATS, ReadOptions, detect_format, read_trace
-from lbal.analyzers.source import Source
-from lbal.analyzers.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
-from lbal.analyzers.writing import write_native, write_parquet
+from lbal.analyzers.trace.formats import FORMATS, ReadOptions, detect_format, read_trace
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
+from lbal.analyzers.trace.writing import write_native, write_parquet
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

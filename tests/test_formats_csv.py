@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats import ReadOptions, delimited, read_trace
-from lbal.analyzers.source import Block
-from lbal.analyzers.trace import Trace
+from lbal.analyzers.trace.formats import ReadOptions, delimited, read_trace
+from lbal.analyzers.trace.source import Block
+from lbal.analyzers.trace.trace import Trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 AZURE_ROW = "2023-11-16 18:17:03.9799600,4808,10"

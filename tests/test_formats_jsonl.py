@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats import ReadOptions, mooncake, native, read_trace
-from lbal.analyzers.formats.fields import Rules
-from lbal.analyzers.trace import Trace
+from lbal.analyzers.trace.formats import ReadOptions, mooncake, native, read_trace
+from lbal.analyzers.trace.reading.fields import Rules
+from lbal.analyzers.trace.trace import Trace
 
 COUNT = "expected a whole number from 0 to 2**40"
 COUNTS = "expected an array of: a whole number from 0 to 2**40, or null"

@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from lbal.analyzers.compare.gate import judge, parse_gate
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.gate import judge, parse_gate
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.result import Run
+from lbal.analyzers.result.result import Run
 from lbal.cli.main import run as lbal
 
 IDLE = "barrier_idle_fraction"
@@ -394,7 +394,7 @@ def test_a_summary_that_cannot_be_written_changes_no_verdict(here, monkeypatch, 
 
 
 def test_a_summary_is_cut_to_what_github_shows(monkeypatch, tmp_path):
-    from lbal.cli.github import append_summary
+    from lbal.cli.output.github import append_summary
 
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
     assert append_summary("ü" * 1_000_000)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lbal.analyzers.barrier import account
-from lbal.analyzers.headroom import (
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.bounds import (
     RequestLoads,
     SingleLoads,
     idle_bounds,
@@ -24,16 +24,16 @@ from lbal.analyzers.headroom import (
     single_loads,
     unavoidable_idle_ms,
 )
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.trace.trace import StepArrays
 from lbal.cli.main import run
-from lbal.cli.wording import headroom_sentence
-from lbal.replay.drift import Drift
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import headroom_of
-from lbal.replay.policy import POLICIES, parse_policy
-from lbal.replay.workload import Workload
+from lbal.cli.wording.findings import headroom_sentence
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import headroom_of
+from lbal.replay.policy.policy import POLICIES, parse_policy
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Workload
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-5, per_request_s=1e-3)
 """10 ms, 0.01 ms per token, 1 ms per request: a request with 200 tokens takes 3 ms."""

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 HELPER = """
-    from lbal.replay.jitable import {mark}
+    from lbal.replay.policy.compilable import {mark}
 
     @{mark}
     def favourite(view):
@@ -20,7 +20,7 @@ POLICY = """
     from dataclasses import dataclass
     from typing import ClassVar
     from helper import favourite
-    from lbal.replay.policy import Router
+    from lbal.replay.policy.policy import Router
 
     @dataclass(frozen=True)
     class Favourite(Router):
@@ -34,10 +34,10 @@ POLICY = """
 """
 RUN = """
     import numpy as np, polars as pl
-    from lbal.analyzers.steptime import StepTimeModel
-    from lbal.replay.engine import Cluster, Conditions, replay
-    from lbal.replay.policy import parse_policy
-    from lbal.replay.workload import Workload
+    from lbal.analyzers.barrier.step_time import StepTimeModel
+    from lbal.replay.engine.engine import Cluster, Conditions, replay
+    from lbal.replay.policy.policy import parse_policy
+    from lbal.replay.scenario.workload import Workload
 
     ones = np.ones(3, np.int64)
     workload = Workload("test", pl.Series("request_id", np.arange(3)), ones, ones, None, None)

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
-MODELS = json.loads(files("lbal.replay.data").joinpath("models.json").read_text(encoding="utf-8"))
+MODELS = json.loads(files("lbal.analyzers.models.data").joinpath("models.json").read_text(encoding="utf-8"))
 
 
 def packages_on_disk():

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lbal.analyzers.barrier.single_steps import USUAL_RANK_STEPS, StepRange, StepWindow, parse_step_range
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.timeline import USUAL_RANK_STEPS, StepRange, StepWindow, parse_step_range
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.trace.trace import StepArrays
 from lbal.cli.main import run
 
 # Rank times of step 7: 2 ms and 5 ms of 15 ms; of step 8: 4 ms and 4 ms of 14 ms.
@@ -167,7 +167,7 @@ def test_of_a_long_run_the_first_steps_are_taken_and_runs_share_the_room():
 
 
 def test_steps_that_are_left_out_are_told_and_where_to_look(capsys, tmp_path, requests, monkeypatch):
-    monkeypatch.setattr("lbal.analyzers.timeline.USUAL_RANK_STEPS", 20)
+    monkeypatch.setattr("lbal.analyzers.barrier.single_steps.USUAL_RANK_STEPS", 20)
     events, said = written(
         capsys, tmp_path, "replay", requests, "--dp-size", "2", "--max-num-seqs", "4", "--policy", "jsq"
     )

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from lbal.analyzers.barrier import account
-from lbal.analyzers.energy import PaperPower, RunTotals, TwoStatePower
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import StepArrays
-from lbal.replay.power_models import power_presets
-from lbal.replay.step_models import PAPER_RELEASE, presets, shipped, step_model
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.energy.power import PaperPower, RunTotals, TwoStatePower
+from lbal.analyzers.models.power_models import power_presets
+from lbal.analyzers.models.step_models import PAPER_RELEASE, presets, shipped, step_model
+from lbal.analyzers.trace.trace import StepArrays
 
 BANDWIDTH = {"a100": 2.039e12, "h100": 3.35e12, "h200": 4.8e12, "b200": 7.7e12, "gb200": 8e12}
 """Bytes per second of HBM, of one accelerator."""

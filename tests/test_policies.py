@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import PolicyError, UsageError
 from lbal.analyzers.registry import Registry
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import POLICIES, Policy, Router, Selector, description, parse_policy
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.policy.policy import POLICIES, Policy, Router, Selector, description, parse_policy
 
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6)
 BACKLOG = Conditions(arrivals="backlog")
@@ -154,7 +154,7 @@ def test_a_label_shows_the_parameters_that_differ():
 PLUGIN = """
     from dataclasses import dataclass
     from typing import ClassVar
-    from lbal.replay.policy import Router, Selector
+    from lbal.replay.policy.policy import Router, Selector
 
     @dataclass(frozen=True)
     class LastRank(Router):
@@ -292,7 +292,7 @@ def test_two_policies_of_one_name_are_refused(tmp_path, monkeypatch):
 WRITER = """
     from dataclasses import dataclass
     from typing import ClassVar
-    from lbal.replay.policy import Router
+    from lbal.replay.policy.policy import Router
 
     @dataclass(frozen=True)
     class Writer(Router):

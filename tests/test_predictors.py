@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import run_of
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import run_of
 from lbal.replay.policies.jsq import Jsq
-from lbal.replay.policy import parse_policy
-from lbal.replay.predictors import FOREVER, add_growing, fill_alive, load_after, predicted_stay, steps_inside
-from lbal.replay.view import STEP, View
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.policy.predictors import FOREVER, add_growing, fill_alive, load_after, predicted_stay, steps_inside
+from lbal.replay.policy.view import STEP, View
 
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6)
 CLUSTER = Cluster(4, 6, MODEL)
@@ -234,5 +234,5 @@ def test_predictors_that_make_no_sense_are_refused(spec, message):
 
 
 def test_listing_the_policies_does_not_load_the_compiler():
-    check = "import sys; from lbal.replay.policy import POLICIES; assert POLICIES.names(); assert 'numba' not in sys.modules"
+    check = "import sys; from lbal.replay.policy.policy import POLICIES; assert POLICIES.names(); assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)

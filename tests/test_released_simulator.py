@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lbal.analyzers.formats import read_trace
-from lbal.replay.engine import Cluster, Conditions, Replay, replay
-from lbal.replay.outcome import run_of
-from lbal.replay.policy import parse_policy
-from lbal.replay.step_models import step_model
-from lbal.replay.workload import Workload
+from lbal.analyzers.models.step_models import step_model
+from lbal.analyzers.trace.formats import read_trace
+from lbal.replay.engine.engine import Cluster, Conditions, Replay, replay
+from lbal.replay.experiment.figures import run_of
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.workload import Workload
 
 OURS = {"FCFS": "fcfs", "JSQ": "jsq-kv", "RR": "round-robin:restart=true", "ALIGN": "align-max"}
 SHAPES = [(16, 72), (32, 72), (8, 16)]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbal.analyzers.statistics import mean_interval
+from lbal.analyzers.compare.intervals import mean_interval
 from lbal.cli.main import run
-from lbal.replay.repeats import block_length, resampled
+from lbal.replay.experiment.repeats import block_length, resampled
 
 TRACE = str(Path(__file__).resolve().parents[1] / "sample_traces" / "skewed_8_ranks.jsonl")
 TWO = ["--policy", "jsq", "--policy", "random"]
@@ -28,7 +28,7 @@ def result_of(capsys, *arguments):
 def test_requests_are_drawn_in_whole_blocks_with_their_gaps(count, seed):
     import polars as pl
 
-    from lbal.replay.workload import Workload
+    from lbal.replay.scenario.workload import Workload
 
     gaps = np.arange(count) * 3.0 + 1
     workload = Workload(

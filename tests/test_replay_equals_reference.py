@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_engine import ReferenceEngine
 
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.drift import Drift
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import POLICIES, Selector, parse_policy
-from lbal.replay.workload import Workload
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.policy.policy import POLICIES, Selector, parse_policy
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Workload
 
 # The expected loads of `bf-io` with `survival` are sums of fractions, which depend on the order of the active requests
 # by an ulp: enough to tell placements of equal J apart. With these parameters all its sums are exact.
@@ -139,7 +139,7 @@ def test_no_policy_breaks_what_holds_for_all(spec, situation):
 def test_accounts_do_not_depend_on_how_the_run_is_cut_into_pieces(situation, size):
     workload, cluster, conditions = situation
     policy = parse_policy("jsq")
-    import lbal.replay.engine as engine
+    import lbal.replay.engine.engine as engine
 
     whole = replay(workload, cluster, policy, conditions)
     rows = engine._rows

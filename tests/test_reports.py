@@ -18,7 +18,7 @@ import pytest
 
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.result_reading import read_result
+from lbal.analyzers.result.reading import read_result
 from lbal.cli.main import run
 from lbal.cli.reports import REPORTS
 from lbal.cli.reports.csv import CsvReport
@@ -51,8 +51,8 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The results of the commands, as they would be rendered: caught where the command hands them over."""
-    import lbal.cli.console as console
-    import lbal.cli.gate_reports as gate_reports
+    import lbal.cli.output.console as console
+    import lbal.cli.output.gate_reports as gate_reports
 
     folder, caught = tmp_path_factory.mktemp("reports"), {}
     before, deliver = Path.cwd(), console.deliver

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.policy import POLICIES, parse_policy
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.policy.policy import POLICIES, parse_policy
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=0.0)
 """Every step takes 10 ms."""

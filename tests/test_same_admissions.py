@@ -9,16 +9,16 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from lbal.analyzers.headroom import Admissions
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.writing import write_native
+from lbal.analyzers.barrier.bounds import Admissions
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.trace.writing import write_native
 from lbal.cli.main import app
-from lbal.replay.drift import Drift
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import headroom_of, rows_of, run_of
-from lbal.replay.policy import parse_policy
-from lbal.replay.same_admissions import admissions_of, idle_placed_anew
-from lbal.replay.workload import Workload
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import headroom_of, rows_of, run_of
+from lbal.replay.experiment.same_admissions import admissions_of, idle_placed_anew
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Workload
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=2e-6, per_request_s=1e-4)
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbal.analyzers import source as source_module
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.source import Block, Source
+from lbal.analyzers.trace import source as source_module
+from lbal.analyzers.trace.source import Block, Source
 
 
 def refusal(path: Path) -> str:
@@ -137,7 +137,7 @@ def test_a_line_without_end_in_sight_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_standard_input_that_comes_in_drops_is_told_by_its_whole_head() -> None:
     """A pipe may hand over the first bytes alone; the format must not be told from a part of the header."""
     reader = (
-        "from lbal.analyzers.formats import read_trace; trace = read_trace('-');"
+        "from lbal.analyzers.trace.formats import read_trace; trace = read_trace('-');"
         "print(trace.meta.source, trace.meta.format, trace.num_requests)"
     )
     process = subprocess.Popen([sys.executable, "-c", reader], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

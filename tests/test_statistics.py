@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbal.analyzers.barrier import account
-from lbal.analyzers.series import MOST_BINS, RATIOS, bin_edges, columns_of, rebinned, step_series
-from lbal.analyzers.statistics import Blocks, bootstrap, mean_interval, percentile_interval, t_quantile
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import StepArrays
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.compare.intervals import Blocks, bootstrap, mean_interval, percentile_interval, t_quantile
+from lbal.analyzers.energy.binned_sums import MOST_BINS, RATIOS, bin_edges, columns_of, rebinned, step_series
+from lbal.analyzers.trace.trace import StepArrays
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace import REQUEST_COLUMNS, STEP_COLUMNS, StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, StepArrays, Trace, TraceMeta
 
 META = TraceMeta("t", "native")
 

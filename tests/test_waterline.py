@@ -11,19 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.formats import read_trace
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay import fifo_waits
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.levels import DISCOUNT, GAIN, LEVEL, NONE, OVERSHOOT, Levels, cost_with, search, start, start_with_all
-from lbal.replay.outcome import run_of
+from lbal.analyzers.models.step_models import step_model
+from lbal.analyzers.trace.formats import read_trace
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import run_of
 from lbal.replay.policies.fcfs import Fcfs
 from lbal.replay.policies.waterline import BERTHS, Waterline, place_in
-from lbal.replay.policy import parse_policy
-from lbal.replay.step_models import step_model
-from lbal.replay.view import View
-from lbal.replay.workload import Workload
+from lbal.replay.policy import fifo_waits
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.policy.view import View
+from lbal.replay.scenario.workload import Workload
+from lbal.replay.solver.level_search import (
+    DISCOUNT,
+    GAIN,
+    LEVEL,
+    NONE,
+    OVERSHOOT,
+    Levels,
+    cost_with,
+    search,
+    start,
+    start_with_all,
+)
 
 TOKENS_ONLY = StepTimeModel("test", shared_s=0.010, per_token_s=1e-6)
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.bands import BandedRun, slope_models, variants
-from lbal.analyzers.barrier import BarrierAccounts, account
-from lbal.analyzers.energy import EnergyView, RunTotals
-from lbal.analyzers.energy_figures import energy_figures
+from lbal.analyzers.barrier.accounts import BarrierAccounts, account
+from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
+from lbal.analyzers.barrier.figures import barrier_metrics
+from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.barrier.window import Window, window_bounds
+from lbal.analyzers.energy.figures import energy_figures
+from lbal.analyzers.energy.power import EnergyView, RunTotals
+from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.headroom import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
-from lbal.analyzers.latency import request_metrics, waited_steps
 from lbal.analyzers.metrics import Basis, Measure, measure
-from lbal.analyzers.steptime import StepTimeModel, fitted_model
-from lbal.analyzers.summary import barrier_metrics
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace
-from lbal.analyzers.window import Window, window_bounds
+from lbal.analyzers.requests.latency import request_metrics, waited_steps
+from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
 
 READ_FROM_LOADS = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
 NEEDS_STEP_TIMES = {"tokens_per_second", "makespan_s"}

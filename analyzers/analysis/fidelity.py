@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import account
-from lbal.analyzers.calibration import Errors, predicted_step_ms, step_errors
+from lbal.analyzers.analysis.analysis import analyze_steps, whole_steps
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.window import Window
+from lbal.analyzers.calibration.calibration import Errors, predicted_step_ms, step_errors
 from lbal.analyzers.errors import LbalError
 from lbal.analyzers.metrics import Measure
-from lbal.analyzers.recorded import analyze_steps, whole_steps
-from lbal.analyzers.result import Run
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import Trace
-from lbal.analyzers.window import Window
+from lbal.analyzers.result.result import Run
+from lbal.analyzers.trace.trace import Trace
 
 IDLE = "barrier_idle_fraction"
 NOT_COMPARED = ("steps", "requests_completed", "barrier_idle_rank_seconds")

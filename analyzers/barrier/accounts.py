@@ -10,7 +10,7 @@ idle that the numbers of requests alone would give; *length* is the rest of the 
 (signed); *empty* is that idle of ranks without work; *speed* is what the speeds of the model change (signed);
 *unexplained* is measured minus modelled idle.
 
-Energy needs three more sums (see `analyzers/energy.py`): of f(n) = n/(n+h) over the ranks, of f(n)*idle, and of
+Energy needs three more sums (see `analyzers/energy/power.py`): of f(n) = n/(n+h) over the ranks, of f(n)*idle, and of
 (L/max(L))^gamma. A model of power says which h and gamma.
 
 Accounts of parts of a run add up, so a long run is accounted for in pieces that are not kept.
@@ -25,9 +25,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.jit import without_references
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays
+from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 CAUSES = ("empty", "count", "length", "speed", "unexplained")
 EMPTY, COUNT, LENGTH, SPEED, UNEXPLAINED = range(5)

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import BarrierAccounts
+from lbal.analyzers.barrier.accounts import BarrierAccounts
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.jit import compiled
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import CAUSES, BarrierAccounts
-from lbal.analyzers.latency import distribution
-from lbal.analyzers.steptime import StepTimeModel
+from lbal.analyzers.barrier.accounts import CAUSES, BarrierAccounts
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.requests.latency import distribution
 
 STEP_SHARES = ("p50", "p90", "p99")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import FloatArray, StepArrays
+from lbal.analyzers.trace.trace import FloatArray, StepArrays
 
 USUAL_RANK_STEPS = 30_000
 """Steps times ranks that are taken where nobody says which: some 10 MB of trace."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lbal.analyzers.barrier import BarrierAccounts
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays
+from lbal.analyzers.barrier.accounts import BarrierAccounts
+from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 MOST_BUCKETS = 1_000
 """Points of a series."""

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.trace import FloatArray
+from lbal.analyzers.trace.trace import FloatArray
 
 Window = Literal["all", "admissions", "steady"]
 WINDOWS: tuple[Window, ...] = get_args(Window)

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import account
+from lbal.analyzers.analysis.analysis import whole_steps
+from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.step_time import Band, StepTimeModel
+from lbal.analyzers.calibration.robust_fit import FEWEST_OF_RANK, NAMES, Interval, RobustFit, bootstrap
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.recorded import whole_steps
-from lbal.analyzers.robust_fit import FEWEST_OF_RANK, NAMES, Interval, RobustFit, bootstrap
-from lbal.analyzers.steptime import Band, StepTimeModel
-from lbal.analyzers.trace import FloatArray, StepArrays, Trace
+from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
 
 FEWEST_STEPS = 50
 FIT_SHARE = 0.7

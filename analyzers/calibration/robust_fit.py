@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.steptime import LEAST_SPEED, MOST_SPEED
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays
+from lbal.analyzers.barrier.step_time import LEAST_SPEED, MOST_SPEED
+from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 HUBER, TUKEY, MAD = 1.345, 4.685, 1.4826
 ROUNDS = 12

@@ -1,9 +1,10 @@
 """Comparing results: differences of metrics, how sure they are, and whether the results can be compared at all.
 
 An interval is that of head - base with 95% confidence. Over seeds: the t interval of the differences of the same seeds.
-Over steps, for single runs: both runs are cut into equally many stretches (`analyzers/series.py`), the same stretches
-of both are drawn anew in moving blocks, and the middle 95% of the differences are kept. Metrics that are no ratio of
-sums over steps (percentiles, latencies, totals) have no interval over steps; they are judged by their values.
+Over steps, for single runs: both runs are cut into equally many stretches (`analyzers/energy/binned_sums.py`), the
+same stretches of both are drawn anew in moving blocks, and the middle 95% of the differences are kept. Metrics that
+are no ratio of sums over steps (percentiles, latencies, totals) have no interval over steps; they are judged by their
+values.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lbal.analyzers.compare.intervals import (
+    FEWEST_BINS,
+    Blocks,
+    Interval,
+    bootstrap,
+    mean_interval,
+    percentile_interval,
+)
+from lbal.analyzers.energy.binned_sums import RATIOS, columns_of, rebinned
 from lbal.analyzers.metrics import METRICS, Better, Measure
-from lbal.analyzers.result import Run
-from lbal.analyzers.result_reading import Stored
-from lbal.analyzers.series import RATIOS, columns_of, rebinned
-from lbal.analyzers.statistics import FEWEST_BINS, Blocks, Interval, bootstrap, mean_interval, percentile_interval
+from lbal.analyzers.result.reading import Stored
+from lbal.analyzers.result.result import Run
 
 Mark = Literal["better", "worse", "equal", "inconclusive", "changed"]
 """`changed` is for metrics of which neither direction is better."""

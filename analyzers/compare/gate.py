@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lbal.analyzers.compare import Difference, Intervals, figures
+from lbal.analyzers.compare.differences import Difference, Intervals, figures
+from lbal.analyzers.compare.intervals import Interval, mean_interval
+from lbal.analyzers.compare.pairs import Pair
 from lbal.analyzers.errors import UsageError, shown, unknown_name
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.pairing import Pair
-from lbal.analyzers.result import Run
-from lbal.analyzers.statistics import Interval, mean_interval
+from lbal.analyzers.result.result import Run
 
 Severity = Literal["fail", "warn"]
 Verdict = Literal["passed", "failed", "inconclusive"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray
+from lbal.analyzers.trace.trace import FloatArray
 
 CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.959964

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lbal.analyzers.errors import UsageError, unknown_name
-from lbal.analyzers.result import Result, Run
-from lbal.analyzers.result_reading import Stored
+from lbal.analyzers.result.reading import Stored
+from lbal.analyzers.result.result import Result, Run
 
 Pair = tuple[Run | None, Run | None]
 """The run of the base and that of the head; None where there is none of that label."""

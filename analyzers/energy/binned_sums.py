@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import BarrierAccounts
-from lbal.analyzers.energy import EnergyView, RunTotals
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import FloatArray
+from lbal.analyzers.barrier.accounts import BarrierAccounts
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.energy.power import EnergyView, RunTotals
+from lbal.analyzers.trace.trace import FloatArray
 
 MOST_BINS = 128
 DIGITS = 9

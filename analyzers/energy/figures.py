@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lbal.analyzers.energy import NOMINAL, EnergyView, PowerPoint, RunTotals
+from lbal.analyzers.energy.power import NOMINAL, EnergyView, PowerPoint, RunTotals
 from lbal.analyzers.metrics import Measure, measure
 
 SMALLEST_SAVING = 5e-5

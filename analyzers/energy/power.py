@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lbal.analyzers.barrier import BarrierAccounts, PowerCurves
-from lbal.analyzers.steptime import StepTimeModel
+from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves
+from lbal.analyzers.barrier.step_time import StepTimeModel
 
 LevelName = Literal["low", "nominal", "high"]
 LEVELS: tuple[LevelName, LevelName, LevelName] = ("low", "nominal", "high")

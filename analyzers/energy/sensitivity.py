@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lbal.analyzers.energy import NOMINAL, EnergyView, LevelName, PowerPoint, RunTotals
-from lbal.analyzers.energy_figures import balance_saving, saving, wait_fraction
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.energy.figures import balance_saving, saving, wait_fraction
+from lbal.analyzers.energy.power import NOMINAL, EnergyView, LevelName, PowerPoint, RunTotals
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 SLOPES = ("a", "b")
 SMALLEST_CHANGE = 5e-5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lbal.analyzers.energy import Costs
+from lbal.analyzers.energy.power import Costs
 from lbal.analyzers.errors import UsageError, unknown_name
-from lbal.replay.step_models import shipped
+from lbal.analyzers.models.step_models import shipped
 
 LEVELS = ("low", "nominal", "high")
 KEYS = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lbal.analyzers.energy import PaperPower, Power, TwoStatePower, Watts
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.energy.power import PaperPower, Power, TwoStatePower, Watts
 from lbal.analyzers.errors import UsageError, unknown_name
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.model_files import ModelFile, is_file
-from lbal.replay.step_models import PAPER_RELEASE, shipped
+from lbal.analyzers.models.model_files import ModelFile, is_file
+from lbal.analyzers.models.step_models import PAPER_RELEASE, shipped
 
 PAPER = "paper"
 FALLBACK_POWER = "h200"

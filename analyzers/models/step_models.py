@@ -12,9 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from lbal.analyzers.barrier.step_time import COEFFICIENTS, LEAST_SPEED, MOST_SPEED, Band, StepTimeModel
 from lbal.analyzers.errors import UsageError, shown, unknown_name
-from lbal.analyzers.steptime import COEFFICIENTS, LEAST_SPEED, MOST_SPEED, Band, StepTimeModel
-from lbal.replay.model_files import ModelFile, is_file, is_json_file
+from lbal.analyzers.models.model_files import ModelFile, is_file, is_json_file
 
 DEFAULT_STEP_MODEL = "h200/deepseek-v3/dp-attn+ep32/bf16kv"
 PAPER_RELEASE = "paper-release"
@@ -41,7 +41,7 @@ FILE_FIELDS = {
 @cache
 def shipped() -> dict[str, Any]:
     """The shipped models as published: `step` in seconds, `power` in watts, `environment`."""
-    text = files("lbal.replay.data").joinpath("models.json").read_text(encoding="utf-8")
+    text = files("lbal.analyzers.models.data").joinpath("models.json").read_text(encoding="utf-8")
     records: dict[str, Any] = json.loads(text)
     return records
 
@@ -96,8 +96,8 @@ def preset_records() -> list[dict[str, Any]]:
 
 
 def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:
-    from lbal.analyzers.calibration import calibrate
-    from lbal.analyzers.formats import read_trace
+    from lbal.analyzers.calibration.calibration import calibrate
+    from lbal.analyzers.trace.formats import read_trace
 
     found = calibrate(read_trace(name))
     error = (

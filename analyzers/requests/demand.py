@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.latency import distribution
-from lbal.analyzers.trace import FloatArray
+from lbal.analyzers.requests.latency import distribution
+from lbal.analyzers.trace.trace import FloatArray
 
 BURST_WINDOW_MS = 10_000.0
 LENGTH_PARTS = ("mean", "p50", "p90", "p99", "max")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 TIMES = ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lbal.analyzers.errors import InputError, shown
 from lbal.analyzers.metrics import Measure
-from lbal.analyzers.result import SCHEMA, Result, Run
+from lbal.analyzers.result.result import SCHEMA, Result, Run
 
 RUN_FIELDS = {
     "label", "policy", "parameters", "metrics", "ranks", "attribution", "worst_steps", "headroom", "solver",

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from lbal.analyzers.drawn import StepSeries
+from lbal.analyzers.barrier.single_steps import Timeline
+from lbal.analyzers.barrier.thinned import StepSeries
 from lbal.analyzers.metrics import Measure
-from lbal.analyzers.timeline import Timeline
-from lbal.analyzers.trace import Trace
+from lbal.analyzers.trace.trace import Trace
 
 SCHEMA = "lbal.result/1"
 """Additions keep the number; a breaking change raises it."""
@@ -34,7 +34,7 @@ class Run:
     solver: Mapping[str, Any] = field(default_factory=dict)
     """What the policy's solver says of its decisions, over the whole replay; empty without one."""
     series: Mapping[str, Any] = field(default_factory=dict)
-    """Sums over stretches of the steps (`analyzers/series.py`)."""
+    """Sums over stretches of the steps (`analyzers/energy/binned_sums.py`)."""
     repeats: Mapping[str, Any] = field(default_factory=dict)
     """With repeats: the seeds, and the values and 95% intervals of the metrics over them; metrics are then means."""
     drawn: StepSeries | None = None

@@ -1,6 +1,6 @@
 """Writing traces in the native format, as JSON Lines or as a Parquet directory.
 
-What is written is what `lbal.analyzers.formats` reads back, bit for bit; where and whether to write
+What is written is what `lbal.analyzers.trace.formats` reads back, bit for bit; where and whether to write
 (overwriting, half-written files) is up to the caller. `OSError` passes through.
 """
 
@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.formats.header import header_json
-from lbal.analyzers.trace import PER_STEP_COLUMNS, STEP_COLUMNS, Trace
+from lbal.analyzers.trace.reading.header import header_json
+from lbal.analyzers.trace.trace import PER_STEP_COLUMNS, STEP_COLUMNS, Trace
 
 SLICE_ROWS = 1 << 18
 EXACT_BELOW = float(1 << 53)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.models import ModelOptions
-from lbal.cli.options import (
+from lbal.cli.options.models import ModelOptions
+from lbal.cli.options.options import (
     AsJson,
     Bands,
     CostList,
@@ -27,12 +27,12 @@ from lbal.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lbal.analyzers.recorded import StepAnalysis
-    from lbal.analyzers.result import Result, Run
-    from lbal.analyzers.steptime import StepTimeModel
-    from lbal.analyzers.trace import Trace
-    from lbal.cli.drawing import Drawing
-    from lbal.replay.drift import Drift
+    from lbal.analyzers.analysis.analysis import StepAnalysis
+    from lbal.analyzers.barrier.step_time import StepTimeModel
+    from lbal.analyzers.result.result import Result, Run
+    from lbal.analyzers.trace.trace import Trace
+    from lbal.cli.output.collecting import Drawing
+    from lbal.replay.scenario.drift import Drift
 
 DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
 
@@ -60,10 +60,10 @@ def analyze(
 
     A trace of requests alone has no barrier; then its workload is shown, and the replay that would model its idle.
     """
-    from lbal.analyzers.formats import ReadOptions, read_trace
-    from lbal.analyzers.window import WINDOWS
-    from lbal.cli.console import check_reports, deliver
-    from lbal.cli.drawing import Drawing
+    from lbal.analyzers.barrier.window import WINDOWS
+    from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.cli.output.collecting import Drawing
+    from lbal.cli.output.console import check_reports, deliver
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
@@ -81,7 +81,7 @@ def analyze(
 
 
 def _model(spec: str, max_num_seqs: int) -> StepTimeModel:
-    from lbal.replay.step_models import step_model
+    from lbal.analyzers.models.step_models import step_model
 
     return step_model(spec, max_num_seqs)
 
@@ -97,14 +97,14 @@ def _step_result(
     *,
     bands: bool,
 ) -> Result:
-    from lbal.analyzers.recorded import Growth, analyze_steps
-    from lbal.analyzers.result import Result, Run, input_record
-    from lbal.analyzers.series import step_series
-    from lbal.analyzers.summary import attribution, rank_table, worst_steps
-    from lbal.cli.energy_wording import analysis_counterfactual
-    from lbal.cli.wording import analysis_headline, analysis_headroom, window_note
-    from lbal.replay.drift import parse_drift
-    from lbal.replay.step_models import DEFAULT_STEP_MODEL
+    from lbal.analyzers.analysis.analysis import Growth, analyze_steps
+    from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
+    from lbal.analyzers.energy.binned_sums import step_series
+    from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
+    from lbal.analyzers.result.result import Result, Run, input_record
+    from lbal.cli.wording.energy import analysis_counterfactual
+    from lbal.cli.wording.findings import analysis_headline, analysis_headroom, window_note
+    from lbal.replay.scenario.drift import parse_drift
 
     meta = trace.meta
     default = _model(DEFAULT_STEP_MODEL, max_num_seqs or DEFAULT_MAX_NUM_SEQS)
@@ -170,10 +170,10 @@ def _placed_anew(run: Run, analysis: StepAnalysis, drift: Drift, max_num_seqs: i
     from dataclasses import replace
 
     from lbal.analyzers.metrics import measure
-    from lbal.cli.progress import replay_progress
-    from lbal.cli.wording import SMALLEST_SHARE, placement_sentence
-    from lbal.replay.engine import Cluster
-    from lbal.replay.same_admissions import idle_placed_anew
+    from lbal.cli.output.progress import replay_progress
+    from lbal.cli.wording.findings import SMALLEST_SHARE, placement_sentence
+    from lbal.replay.engine.engine import Cluster
+    from lbal.replay.experiment.same_admissions import idle_placed_anew
 
     if analysis.admissions is None or analysis.modelled_idle <= SMALLEST_SHARE:
         return run, []
@@ -189,11 +189,11 @@ def _placed_anew(run: Run, analysis: StepAnalysis, drift: Drift, max_num_seqs: i
 def _demand_result(
     trace: Trace, name: str, models: ModelOptions, model: StepTimeModel | None, max_num_seqs: int | None
 ) -> Result:
-    from lbal.analyzers.demand import demand
-    from lbal.analyzers.result import Result, input_record
-    from lbal.cli.wording import demand_headline
-    from lbal.replay.sizing import rate_scale_for
-    from lbal.replay.step_models import DEFAULT_STEP_MODEL
+    from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
+    from lbal.analyzers.requests.demand import demand
+    from lbal.analyzers.result.result import Result, input_record
+    from lbal.cli.wording.findings import demand_headline
+    from lbal.replay.experiment.rate_scale import rate_scale_for
 
     assert trace.requests is not None
     figures = demand(trace.requests)

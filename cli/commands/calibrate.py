@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.options import AsJson, Force, FormatName, Input, Strict
+from lbal.cli.options.options import AsJson, Force, FormatName, Input, Strict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +37,13 @@ def calibrate(
     """Fit the coefficients of a step-time model to the recorded steps of a trace, and say how far to trust them."""
     from dataclasses import replace
 
-    from lbal.analyzers.calibration import calibrate as fit
-    from lbal.analyzers.formats import ReadOptions, read_trace
-    from lbal.analyzers.result import Result, input_record
-    from lbal.cli.console import deliver
-    from lbal.cli.energy_wording import calibration_headline
-    from lbal.cli.files import check_target, suffix_of
-    from lbal.replay.power_models import checked_gpu
+    from lbal.analyzers.calibration.calibration import calibrate as fit
+    from lbal.analyzers.models.power_models import checked_gpu
+    from lbal.analyzers.result.result import Result, input_record
+    from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.cli.output.console import deliver
+    from lbal.cli.output.files import check_target, suffix_of
+    from lbal.cli.wording.energy import calibration_headline
 
     if output is not None:
         suffix_of(output, TARGETS)
@@ -68,7 +68,7 @@ def calibrate(
 
 
 def _write(name: str, record: dict[str, Any], force: bool) -> None:
-    from lbal.cli.files import check_target, write_file
+    from lbal.cli.output.files import check_target, write_file
     from lbal.cli.reports.json import json_text
 
     def write(path: Path) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.options import AllowMismatch, AsJson, BaseRun, BootstrapSeed, Force, HeadRun, Outputs
+from lbal.cli.options.options import AllowMismatch, AsJson, BaseRun, BootstrapSeed, Force, HeadRun, Outputs
 
 if TYPE_CHECKING:
-    from lbal.analyzers.gate import Gate
-    from lbal.analyzers.pairing import Pair
-    from lbal.analyzers.result import Result
-    from lbal.analyzers.result_reading import Stored
-    from lbal.cli.gate_config import CheckSettings
+    from lbal.analyzers.compare.gate import Gate
+    from lbal.analyzers.compare.pairs import Pair
+    from lbal.analyzers.result.reading import Stored
+    from lbal.analyzers.result.result import Result
+    from lbal.cli.options.gate_config import CheckSettings
 
 GATE_FAILED = 1
 
@@ -59,9 +59,9 @@ def check(
 
     Gates of the command line are added to those of the settings file.
     """
-    from lbal.cli.comparing import allowed_mismatches
-    from lbal.cli.gate_config import check_settings
-    from lbal.cli.gate_reports import GateReports
+    from lbal.cli.options.gate_config import check_settings
+    from lbal.cli.output.gate_reports import GateReports
+    from lbal.cli.results.comparing import allowed_mismatches
 
     settings = _merged(
         check_settings(config), baseline, fail_on or [], warn_on or [], allow_mismatch or [], strict=strict
@@ -101,11 +101,11 @@ def _record(head: str, baseline: str | None) -> None:
     """Put the bytes of the head, which must be a result with runs, in place of the baseline."""
     from pathlib import Path
 
+    from lbal.analyzers.compare.pairs import with_runs
     from lbal.analyzers.errors import UsageError
-    from lbal.analyzers.pairing import with_runs
-    from lbal.analyzers.result_reading import read_result
-    from lbal.cli.console import say
-    from lbal.cli.files import check_target, write_file
+    from lbal.analyzers.result.reading import read_result
+    from lbal.cli.output.console import say
+    from lbal.cli.output.files import check_target, write_file
 
     if baseline is None:
         raise UsageError("--record-baseline: there is no baseline to record, expected --baseline FILE")
@@ -121,8 +121,8 @@ def _write(path: Any, content: bytes) -> None:
 
 
 def _gates(settings: CheckSettings) -> list[Gate]:
+    from lbal.analyzers.compare.gate import parse_gate
     from lbal.analyzers.errors import UsageError
-    from lbal.analyzers.gate import parse_gate
 
     gates = [parse_gate(text, "fail") for text in settings.fail_on]
     gates += [parse_gate(text, "warn") for text in settings.warn_on]
@@ -137,10 +137,10 @@ def _gates(settings: CheckSettings) -> list[Gate]:
 def _pairs(
     stored: Stored, settings: CheckSettings, allowed: Sequence[str], run: str | None, base_run: str | None
 ) -> tuple[list[Pair], Stored | None, dict[str, Any]]:
+    from lbal.analyzers.compare.pairs import run_pairs, with_runs
     from lbal.analyzers.errors import UsageError, unknown_name
-    from lbal.analyzers.pairing import run_pairs, with_runs
-    from lbal.analyzers.result_reading import read_result
-    from lbal.cli.comparing import refuse_mismatch
+    from lbal.analyzers.result.reading import read_result
+    from lbal.cli.results.comparing import refuse_mismatch
 
     if settings.baseline is not None:
         base = with_runs(read_result(settings.baseline, any_schema="schema" in allowed))
@@ -163,12 +163,12 @@ def _result(
     base_run: str | None,
     seed: int,
 ) -> Result:
-    from lbal.analyzers.gate import judge
-    from lbal.analyzers.pairing import with_runs
-    from lbal.analyzers.result import Result
-    from lbal.analyzers.result_reading import read_result
-    from lbal.cli.comparing import config_changes_of, inputs_of
-    from lbal.cli.comparison_wording import check_headline
+    from lbal.analyzers.compare.gate import judge
+    from lbal.analyzers.compare.pairs import with_runs
+    from lbal.analyzers.result.reading import read_result
+    from lbal.analyzers.result.result import Result
+    from lbal.cli.results.comparing import config_changes_of, inputs_of
+    from lbal.cli.wording.differences import check_headline
 
     stored = with_runs(read_result(head, any_schema="schema" in allowed))
     pairs, base, agreed = _pairs(stored, settings, allowed, run, base_run)

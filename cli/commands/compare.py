@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lbal.cli.options import AllowMismatch, AsJson, BaseRun, BootstrapSeed, Force, HeadRun, Outputs
+from lbal.cli.options.options import AllowMismatch, AsJson, BaseRun, BootstrapSeed, Force, HeadRun, Outputs
 
 
 def compare(
@@ -27,13 +27,13 @@ def compare(
 
     Runs of the same label are compared. Every difference is better, worse, equal or inconclusive.
     """
+    from lbal.analyzers.compare.pairs import run_pairs, with_runs, within
     from lbal.analyzers.errors import UsageError
-    from lbal.analyzers.pairing import run_pairs, with_runs, within
-    from lbal.analyzers.result import Result
-    from lbal.analyzers.result_reading import read_result
-    from lbal.cli.comparing import allowed_mismatches, inputs_of, pair_record, refuse_mismatch
-    from lbal.cli.comparison_wording import compare_headline, missing_notes
-    from lbal.cli.console import check_reports, deliver
+    from lbal.analyzers.result.reading import read_result
+    from lbal.analyzers.result.result import Result
+    from lbal.cli.output.console import check_reports, deliver
+    from lbal.cli.results.comparing import allowed_mismatches, inputs_of, pair_record, refuse_mismatch
+    from lbal.cli.wording.differences import compare_headline, missing_notes
 
     outputs = output or []
     allowed = allowed_mismatches(allow_mismatch or [])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lbal.cli.options import Force, FormatName, Input, Strict
+from lbal.cli.options.options import Force, FormatName, Input, Strict
 
 TARGETS = {
     ".jsonl": "native JSON Lines",
@@ -28,10 +28,10 @@ def convert(
     strict: Strict = False,
 ) -> None:
     """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
-    from lbal.analyzers.formats import ReadOptions, read_trace
-    from lbal.analyzers.writing import write_native, write_parquet
-    from lbal.cli.console import say
-    from lbal.cli.files import check_target, suffix_of, write_file
+    from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.analyzers.trace.writing import write_native, write_parquet
+    from lbal.cli.output.console import say
+    from lbal.cli.output.files import check_target, suffix_of, write_file
 
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:

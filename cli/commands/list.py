@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lbal.cli.options import AsJson
+from lbal.cli.options.options import AsJson
 
 list_app = typer.Typer(help="Describe the policies, formats, metrics, models and reports.", no_args_is_help=True)
 Filter = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only names that contain this.")]
@@ -16,7 +16,7 @@ Filter = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only names that c
 @list_app.command()
 def policies(text: Filter = "", as_json: AsJson = False) -> None:
     """Routing policies: what each does, what it looks at, its bindings and parameters."""
-    from lbal.replay.policy import POLICIES, description, parameter_types, type_text
+    from lbal.replay.policy.policy import POLICIES, description, parameter_types, type_text
 
     rows = [
         {
@@ -37,7 +37,7 @@ def policies(text: Filter = "", as_json: AsJson = False) -> None:
 @list_app.command()
 def formats(text: Filter = "", as_json: AsJson = False) -> None:
     """Trace formats that can be read."""
-    from lbal.analyzers.formats import FORMATS
+    from lbal.analyzers.trace.formats import FORMATS
 
     rows = [
         {
@@ -66,7 +66,7 @@ def metrics(text: Filter = "", as_json: AsJson = False) -> None:
 @list_app.command()
 def step_models(text: Filter = "", as_json: AsJson = False) -> None:
     """Step-time presets: coefficients, error of the fit, confidence and source."""
-    from lbal.replay.step_models import preset_records
+    from lbal.analyzers.models.step_models import preset_records
 
     records = preset_records()
     kinds = list(dict.fromkeys(record["kind"] for record in records))
@@ -91,7 +91,7 @@ def step_models(text: Filter = "", as_json: AsJson = False) -> None:
 @list_app.command()
 def power_models(text: Filter = "", as_json: AsJson = False) -> None:
     """Power models: watts per accelerator, low/nominal/high, with confidence and source."""
-    from lbal.replay.power_models import power_presets
+    from lbal.analyzers.models.power_models import power_presets
 
     records = [power.as_dict() for power in power_presets().values()]
     rows = []
@@ -141,10 +141,10 @@ def _show(
     `legend` is a column, and what its values (and `units`) mean, told below the table.
     """
     from lbal.analyzers.errors import UsageError, unknown_name
-    from lbal.analyzers.result import Result
-    from lbal.cli.console import emit
-    from lbal.cli.numbers import legend_text, listing_text
+    from lbal.analyzers.result.result import Result
+    from lbal.cli.output.console import emit
     from lbal.cli.reports.json import JsonReport
+    from lbal.cli.wording.numbers import legend_text, listing_text
 
     names = [next(iter(row.values())) for row in rows]
     chosen = [index for index, name in enumerate(names) if text.lower() in name.lower()]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.models import ModelOptions
-from lbal.cli.options import (
+from lbal.cli.options.models import ModelOptions
+from lbal.cli.options.options import (
     AsJson,
     Bands,
     CostList,
@@ -28,13 +28,13 @@ from lbal.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lbal.analyzers.energy import EnergyView
-    from lbal.analyzers.result import Result
-    from lbal.analyzers.trace import Trace
-    from lbal.cli.drawing import Drawing, Watch
-    from lbal.replay.engine import Cluster, Conditions, Replay
-    from lbal.replay.policy import Policy
-    from lbal.replay.workload import Workload
+    from lbal.analyzers.energy.power import EnergyView
+    from lbal.analyzers.result.result import Result
+    from lbal.analyzers.trace.trace import Trace
+    from lbal.cli.output.collecting import Drawing, Watch
+    from lbal.replay.engine.engine import Cluster, Conditions, Replay
+    from lbal.replay.policy.policy import Policy
+    from lbal.replay.scenario.workload import Workload
 
 TRACE_SUFFIXES = {
     ".jsonl": "the replayed trace",
@@ -116,15 +116,15 @@ def replay(
     strict: Strict = False,
 ) -> None:
     """Replay the requests of a trace under routing policies and compare what the barrier costs."""
+    from lbal.analyzers.barrier.window import WINDOWS
     from lbal.analyzers.errors import UsageError
-    from lbal.analyzers.formats import ReadOptions, read_trace
-    from lbal.analyzers.window import WINDOWS
-    from lbal.cli.console import check_reports, deliver, report_suffixes
-    from lbal.cli.drawing import Drawing
-    from lbal.cli.files import suffix_of
-    from lbal.cli.repeating import check_repeats, repeated_result
-    from lbal.replay.drift import parse_drift
-    from lbal.replay.repeats import Experiment
+    from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.cli.output.collecting import Drawing
+    from lbal.cli.output.console import check_reports, deliver, report_suffixes
+    from lbal.cli.output.files import suffix_of
+    from lbal.cli.results.repeating import check_repeats, repeated_result
+    from lbal.replay.experiment.repeats import Experiment
+    from lbal.replay.scenario.drift import parse_drift
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
@@ -185,7 +185,7 @@ def replay(
 def _drawn(result: Result, replays: list[Replay], window: Any, drawing: Drawing, watches: list[Watch]) -> Result:
     from dataclasses import replace
 
-    from lbal.replay.outcome import window_accounts
+    from lbal.replay.experiment.figures import window_accounts
 
     runs = [
         watch.drawn(run, window_accounts(replayed, window), replayed.step_model)
@@ -196,7 +196,7 @@ def _drawn(result: Result, replays: list[Replay], window: Any, drawing: Drawing,
 
 def _policies(specs: list[str]) -> list[Policy]:
     from lbal.analyzers.errors import UsageError
-    from lbal.replay.policy import parse_policy
+    from lbal.replay.policy.policy import parse_policy
 
     policies = [parse_policy(spec) for spec in specs]
     labels = [each.label for each in policies]
@@ -230,10 +230,10 @@ def _setting(
     **conditions: Any,
 ) -> tuple[Workload, Cluster, Conditions, list[str]]:
     from lbal.analyzers.errors import UsageError
-    from lbal.replay.engine import Cluster, Conditions
-    from lbal.replay.step_models import DEFAULT_STEP_MODEL
-    from lbal.replay.step_models import step_model as model_named
-    from lbal.replay.workload import Workload
+    from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
+    from lbal.analyzers.models.step_models import step_model as model_named
+    from lbal.replay.engine.engine import Cluster, Conditions
+    from lbal.replay.scenario.workload import Workload
 
     ranks, slots = dp_size if dp_size is not None else trace.meta.dp_size, max_num_seqs
     if slots is None:
@@ -270,8 +270,8 @@ def _with_slot_use(
     from dataclasses import replace
 
     from lbal.analyzers.errors import UsageError
-    from lbal.cli.numbers import percent
-    from lbal.replay.sizing import find_rate_scale
+    from lbal.cli.wording.numbers import percent
+    from lbal.replay.experiment.rate_scale import find_rate_scale
 
     if conditions.arrivals == "backlog":
         raise UsageError("--slot-use: a backlog has no rate, expected --arrivals trace")
@@ -296,9 +296,9 @@ def _replayed(
     keep_steps: bool,
     bands: bool,
 ) -> Replay:
-    from lbal.cli.progress import replay_progress
-    from lbal.replay.engine import replay as run_replay
-    from lbal.replay.outcome import other_slopes
+    from lbal.cli.output.progress import replay_progress
+    from lbal.replay.engine.engine import replay as run_replay
+    from lbal.replay.experiment.figures import other_slopes
 
     with replay_progress(policy.label, len(workload)) as on_progress:
         return run_replay(
@@ -315,8 +315,8 @@ def _replayed(
 
 
 def _write_trace(replayed: Replay, name: str, force: bool) -> None:
-    from lbal.analyzers.writing import write_native, write_parquet
-    from lbal.cli.files import check_target, write_file
+    from lbal.analyzers.trace.writing import write_native, write_parquet
+    from lbal.cli.output.files import check_target, write_file
 
     def write(path: Path) -> None:
         if path.suffix == ".parquet":
@@ -340,11 +340,11 @@ def _result(
     bands: bool,
     sized: bool,
 ) -> Any:
-    from lbal.analyzers.result import Result, input_record
-    from lbal.cli.replay_findings import savings, with_bands, with_fidelity_of, with_headroom
-    from lbal.cli.replay_setting import notes_on_load, replay_config
-    from lbal.cli.wording import replay_headline, window_note
-    from lbal.replay.outcome import reference_of, run_of, with_savings
+    from lbal.analyzers.result.result import Result, input_record
+    from lbal.cli.results.replay_findings import savings, with_bands, with_fidelity_of, with_headroom
+    from lbal.cli.results.replay_setting import notes_on_load, replay_config
+    from lbal.cli.wording.findings import replay_headline, window_note
+    from lbal.replay.experiment.figures import reference_of, run_of, with_savings
 
     config = replay_config(cluster, conditions, window, view)
     runs = [run_of(replayed, cluster, window, view) for replayed in replays]  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lbal.cli.options import AsJson, FormatName, Strict
+from lbal.cli.options.options import AsJson, FormatName, Strict
 
 
 def validate(
@@ -16,11 +16,11 @@ def validate(
     strict: Strict = False,
 ) -> None:
     """Check that traces can be read whole; says what is in them, or where the first is wrong (exit code 2)."""
-    from lbal.analyzers.formats import ReadOptions, read_trace
-    from lbal.analyzers.result import Result, input_record
-    from lbal.cli.console import emit, say
-    from lbal.cli.numbers import count, listed
+    from lbal.analyzers.result.result import Result, input_record
+    from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.cli.output.console import emit, say
     from lbal.cli.reports.json import JsonReport
+    from lbal.cli.wording.numbers import count, listed
 
     records: list[dict[str, Any]] = []
     notes: list[str] = []

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lbal.analyzers.energy import Costs, EnergyView
-    from lbal.analyzers.steptime import StepTimeModel
+    from lbal.analyzers.barrier.step_time import StepTimeModel
+    from lbal.analyzers.energy.power import Costs, EnergyView
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ModelOptions:
 
     def given_step_model(self, max_num_seqs: int) -> tuple[StepTimeModel | None, list[str]]:
         """The step-time model that was named, None if none was, and notes on it."""
-        from lbal.replay.step_models import named_step_model
+        from lbal.analyzers.models.step_models import named_step_model
 
         if self.step_model is None:
             return None, []
@@ -32,7 +32,7 @@ class ModelOptions:
 
     def with_speeds(self, model: StepTimeModel) -> StepTimeModel:
         """The model with the rank speeds that were given, beside those it has."""
-        from lbal.replay.step_models import rank_speeds
+        from lbal.analyzers.models.step_models import rank_speeds
 
         given = rank_speeds(self.rank_speed)
         return model.with_speeds({**dict(model.rank_speeds), **given}) if given else model
@@ -50,15 +50,15 @@ class ModelOptions:
 
     def check(self) -> None:
         """Refuse what cannot be before any work is done."""
-        from lbal.replay.step_models import rank_speeds
+        from lbal.analyzers.models.step_models import rank_speeds
 
         rank_speeds(self.rank_speed)
         self._costs()
 
     def energy_view(self, model: StepTimeModel) -> EnergyView:
         """How energy is told, for steps that take what this model says."""
-        from lbal.analyzers.energy import EnergyView
-        from lbal.replay.power_models import gpus_per_rank, power_model
+        from lbal.analyzers.energy.power import EnergyView
+        from lbal.analyzers.models.power_models import gpus_per_rank, power_model
 
         power, assumed = power_model(self.power_model, model)
         return EnergyView(
@@ -71,6 +71,6 @@ class ModelOptions:
     def _costs(self) -> Costs | None:
         if self.costs is None:
             return None
-        from lbal.replay.costs import parse_costs
+        from lbal.analyzers.models.costs import parse_costs
 
         return parse_costs(self.costs)

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lbal.analyzers.drawn import LoadThinner, StepSeries
+from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline, parse_step_range
+from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.timeline import StepRange, StepWindow, Timeline, parse_step_range
-from lbal.cli.console import report_of, report_suffixes
-from lbal.cli.files import suffix_of
+from lbal.cli.output.console import report_of, report_suffixes
+from lbal.cli.output.files import suffix_of
 
 if TYPE_CHECKING:
-    from lbal.analyzers.barrier import BarrierAccounts
-    from lbal.analyzers.result import Run
-    from lbal.analyzers.steptime import StepTimeModel
-    from lbal.analyzers.trace import StepArrays
+    from lbal.analyzers.barrier.accounts import BarrierAccounts
+    from lbal.analyzers.barrier.step_time import StepTimeModel
+    from lbal.analyzers.result.result import Run
+    from lbal.analyzers.trace.trace import StepArrays
 
 
 class Drawing:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from lbal.analyzers.errors import OutputError, UsageError
-from lbal.analyzers.result import Result
-from lbal.cli.files import check_target, suffix_of, write_file
+from lbal.analyzers.result.result import Result
+from lbal.cli.output.files import check_target, suffix_of, write_file
 from lbal.cli.reports import REPORTS, Report
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lbal.analyzers.errors import OutputError, UsageError
-from lbal.analyzers.result import Result
-from lbal.cli.console import check_reports, deliver, emit, say, write_report
-from lbal.cli.files import check_target
+from lbal.analyzers.result.result import Result
+from lbal.cli.output.console import check_reports, deliver, emit, say, write_report
+from lbal.cli.output.files import check_target
 from lbal.cli.reports import REPORTS
 
 
@@ -53,7 +53,7 @@ class GateReports:
             return
 
     def _tell_github(self, result: Result, *, as_json: bool) -> None:
-        from lbal.cli.github import append_summary, gate_annotations
+        from lbal.cli.output.github import append_summary, gate_annotations
 
         lines = gate_annotations(result)
         if as_json:

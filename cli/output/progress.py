@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lbal.replay.engine import Progress
+    from lbal.replay.engine.engine import Progress
 
 BAR_WIDTH = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from lbal.analyzers.result import Result
+from lbal.analyzers.result.result import Result
 
 
 class Report(ABC):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.result import Result, Run
+from lbal.analyzers.result.result import Result, Run
 from lbal.cli.reports.base import Report
 
 COLUMNS = (

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar
 
-from lbal.analyzers.result import Result
+from lbal.analyzers.result.result import Result
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.page.markup import escaped, script_data, section
 

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any, ClassVar
 
-from lbal.analyzers.result import Result
+from lbal.analyzers.result.result import Result
 from lbal.cli.reports.base import Report
 
 NUMBERS = re.compile(r"\[\n((?:\s*(?:-?\d[\d.eE+-]*|null),?\n)+)\s*\]")

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.result import Result
-from lbal.cli.comparison_wording import gate_sentence, gate_status
-from lbal.cli.numbers import shown_unit, shown_value
+from lbal.analyzers.result.result import Result
 from lbal.cli.reports.base import Report
+from lbal.cli.wording.differences import gate_sentence, gate_status
+from lbal.cli.wording.numbers import shown_unit, shown_value
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

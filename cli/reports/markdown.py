@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.result import Result, Run
-from lbal.cli.numbers import count, percent, shown_unit, shown_value
+from lbal.analyzers.result.result import Result, Run
 from lbal.cli.reports.base import Report
-from lbal.cli.reports.comparison_parts import Part, check_parts, comparison_parts
 from lbal.cli.reports.json import json_text
+from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
 from lbal.cli.reports.table import (
     CAUSES_IN_WORDS,
     COMPARED,
@@ -24,6 +23,7 @@ from lbal.cli.reports.table import (
     rank_table,
     shown_names,
 )
+from lbal.cli.wording.numbers import count, percent, shown_unit, shown_value
 
 MOST_COLUMNS = 8
 """More runs than these are rows instead of columns."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, ClassVar
 
+from lbal.analyzers.barrier.single_steps import Timeline
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.result import Result
-from lbal.analyzers.timeline import Timeline
+from lbal.analyzers.result.result import Result
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.json import json_text
 

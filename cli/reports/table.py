@@ -15,8 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.result import Result, Run
-from lbal.cli.numbers import (
+from lbal.analyzers.result.result import Result, Run
+from lbal.cli.reports.base import Report
+from lbal.cli.reports.parts.bars import drawings
+from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
+from lbal.cli.wording.numbers import (
     UNITS_OF_COEFFICIENTS,
     bands_text,
     coefficient,
@@ -27,9 +30,6 @@ from lbal.cli.numbers import (
     shown_unit,
     shown_value,
 )
-from lbal.cli.reports.base import Report
-from lbal.cli.reports.comparison_parts import GATE_COLUMNS, check_parts, comparison_parts
-from lbal.cli.reports.drawing import drawings
 
 PIPE_WIDTH = 10_000
 COLUMN_GAP = 3

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lbal.analyzers.pairing import Pair
-    from lbal.analyzers.result_reading import Stored
+    from lbal.analyzers.compare.pairs import Pair
+    from lbal.analyzers.result.reading import Stored
 
 LONGEST_VALUE = 60
 
 
 def allowed_mismatches(names: Sequence[str]) -> list[str]:
     """The names given to --allow-mismatch, also separated by commas; `UsageError` for one that is not known."""
-    from lbal.analyzers.compare import MISMATCHES
+    from lbal.analyzers.compare.differences import MISMATCHES
     from lbal.analyzers.errors import unknown_name
 
     found = [part.strip() for name in names for part in name.split(",") if part.strip()]
@@ -26,7 +26,7 @@ def allowed_mismatches(names: Sequence[str]) -> list[str]:
 
 def refuse_mismatch(base: Stored, head: Stored, allowed: Sequence[str]) -> dict[str, Any]:
     """What differs of the things that make results comparable, all of it allowed; `UsageError` otherwise."""
-    from lbal.analyzers.compare import mismatches
+    from lbal.analyzers.compare.differences import mismatches
     from lbal.analyzers.errors import UsageError
 
     found = mismatches(base, head)
@@ -53,14 +53,14 @@ def _side(value: Any) -> str:
 
 def config_changes_of(base: Stored, head: Stored) -> dict[str, list[Any]]:
     """Settings that differ, as JSON has them."""
-    from lbal.analyzers.compare import config_changes
+    from lbal.analyzers.compare.differences import config_changes
 
     return {name: list(values) for name, values in config_changes(base, head).items()}
 
 
 def pair_record(base: Stored, head: Stored, pair: Pair, allowed: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The comparison of two runs, for the result."""
-    from lbal.analyzers.compare import differences
+    from lbal.analyzers.compare.differences import differences
 
     before, after = pair
     changes = config_changes_of(base, head)

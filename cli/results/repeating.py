@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lbal.analyzers.result import Result, Run
-    from lbal.analyzers.trace import Trace
-    from lbal.replay.repeats import Experiment
+    from lbal.analyzers.result.result import Result, Run
+    from lbal.analyzers.trace.trace import Trace
+    from lbal.replay.experiment.repeats import Experiment
 
 
 def check_repeats(repeat: int, resample: str, *, traces: bool, bands: bool) -> None:
     """Refuse repeats that cannot be."""
     from lbal.analyzers.errors import UsageError
-    from lbal.cli.options import chosen
-    from lbal.replay.repeats import MOST_REPEATS
+    from lbal.cli.options.options import chosen
+    from lbal.replay.experiment.repeats import MOST_REPEATS
 
     chosen(resample, ("blocks", "none"), "--resample")
     if not 1 <= repeat <= MOST_REPEATS:
@@ -29,13 +29,13 @@ def repeated_result(
     trace: Trace, experiment: Experiment, repeat: int, jobs: int | None, notes: list[str], *, sized: bool
 ) -> Result:
     """The means over the seeds, with 95% intervals and paired differences against the reference."""
-    from lbal.analyzers.result import Result, input_record
-    from lbal.cli.comparison_wording import difference_record
-    from lbal.cli.replay_findings import least_idle
-    from lbal.cli.replay_setting import notes_on_load, replay_config
-    from lbal.cli.wording import replay_headline, replay_headroom, window_note
-    from lbal.replay.outcome import reference_of
-    from lbal.replay.repeats import means
+    from lbal.analyzers.result.result import Result, input_record
+    from lbal.cli.results.replay_findings import least_idle
+    from lbal.cli.results.replay_setting import notes_on_load, replay_config
+    from lbal.cli.wording.differences import difference_record
+    from lbal.cli.wording.findings import replay_headline, replay_headroom, window_note
+    from lbal.replay.experiment.figures import reference_of
+    from lbal.replay.experiment.repeats import means
 
     seeds = experiment.seeds(repeat)
     runs = means(_all_runs(experiment, repeat, jobs), seeds, experiment.resample)
@@ -65,8 +65,8 @@ def repeated_result(
 def _all_runs(experiment: Experiment, repeat: int, jobs: int | None) -> list[list[Run]]:
     from joblib import cpu_count
 
-    from lbal.cli.progress import seed_progress
-    from lbal.replay.repeats import repeated
+    from lbal.cli.output.progress import seed_progress
+    from lbal.replay.experiment.repeats import repeated
 
     found = []
     with seed_progress(repeat) as advance:
@@ -88,8 +88,8 @@ def _headline(text: str, best: str, pairs: list[dict[str, Any]], repeat: int) ->
 
 
 def _note(experiment: Experiment, seeds: list[int]) -> str:
-    from lbal.cli.numbers import count
-    from lbal.replay.repeats import block_length
+    from lbal.cli.wording.numbers import count
+    from lbal.replay.experiment.repeats import block_length
 
     text = f"figures are means over the seeds {seeds[0]} to {seeds[-1]}"
     if experiment.resample == "none":

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lbal.analyzers.energy import EnergyView
-    from lbal.analyzers.result import Run
-    from lbal.analyzers.trace import Trace
-    from lbal.replay.engine import Cluster, Conditions, Replay
-    from lbal.replay.workload import Workload
+    from lbal.analyzers.energy.power import EnergyView
+    from lbal.analyzers.result.result import Run
+    from lbal.analyzers.trace.trace import Trace
+    from lbal.replay.engine.engine import Cluster, Conditions, Replay
+    from lbal.replay.scenario.workload import Workload
 
 
 def least_idle(runs: Sequence[Run]) -> Run:
@@ -20,8 +20,8 @@ def least_idle(runs: Sequence[Run]) -> Run:
 
 def savings(runs: list[Run], view: EnergyView) -> list[str]:
     """What the policy that idles least saves in energy, in words."""
-    from lbal.cli.energy_wording import energy_findings
-    from lbal.replay.outcome import reference_of
+    from lbal.cli.wording.energy import energy_findings
+    from lbal.replay.experiment.figures import reference_of
 
     return energy_findings(runs, reference_of(runs), least_idle(runs), view)
 
@@ -30,9 +30,9 @@ def with_bands(
     runs: list[Run], replays: list[Replay], view: EnergyView, window: Any
 ) -> tuple[list[Run], dict[str, Any]]:
     """The runs with their ranges, and how the best compares with the reference over the bands."""
-    from lbal.analyzers.bands import compare
-    from lbal.cli.energy_wording import band_findings
-    from lbal.replay.outcome import banded, reference_of, with_ranges
+    from lbal.analyzers.energy.sensitivity import compare
+    from lbal.cli.wording.energy import band_findings
+    from lbal.replay.experiment.figures import banded, reference_of, with_ranges
 
     found = [banded(replayed, window) for replayed in replays]
     best, reference = (
@@ -52,8 +52,8 @@ def with_fidelity_of(trace: Trace, runs: list[Run], cluster: Cluster, window: An
     """The runs with the fidelity of the recorded placement, where that was replayed and measured."""
     if trace.steps is None or all(run.policy != "recorded" for run in runs):
         return runs, {}
-    from lbal.cli.energy_wording import fidelity_findings
-    from lbal.replay.fidelity import fidelity_of, with_fidelity
+    from lbal.analyzers.analysis.fidelity import fidelity_of, with_fidelity
+    from lbal.cli.wording.energy import fidelity_findings
 
     found = fidelity_of(trace, runs, cluster.step_model, window)
     if found is None:
@@ -74,9 +74,9 @@ def with_headroom(
     """The runs with their headroom, and what it and the counterfactual say."""
     from dataclasses import replace
 
-    from lbal.cli.energy_wording import replay_counterfactual
-    from lbal.cli.wording import replay_headroom
-    from lbal.replay.outcome import headroom_of, reference_of, with_recovered
+    from lbal.cli.wording.energy import replay_counterfactual
+    from lbal.cli.wording.findings import replay_headroom
+    from lbal.replay.experiment.figures import headroom_of, reference_of, with_recovered
 
     bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
     runs = with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
@@ -94,10 +94,10 @@ def _placed_anew(
     from dataclasses import replace
 
     from lbal.analyzers.metrics import measure
-    from lbal.cli.progress import replay_progress
-    from lbal.cli.wording import SMALLEST_SHARE, placement_sentence
-    from lbal.replay.outcome import rows_of
-    from lbal.replay.same_admissions import admissions_of, idle_placed_anew
+    from lbal.cli.output.progress import replay_progress
+    from lbal.cli.wording.findings import SMALLEST_SHARE, placement_sentence
+    from lbal.replay.experiment.figures import rows_of
+    from lbal.replay.experiment.same_admissions import admissions_of, idle_placed_anew
 
     found, name = list(runs), "replaced_idle_fraction"
     for index, (run, replayed) in enumerate(zip(runs, replays, strict=True)):

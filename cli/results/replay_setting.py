@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lbal.analyzers.energy import EnergyView
-    from lbal.analyzers.result import Run
-    from lbal.analyzers.trace import Trace
-    from lbal.replay.engine import Cluster, Conditions
-    from lbal.replay.workload import Workload
+    from lbal.analyzers.energy.power import EnergyView
+    from lbal.analyzers.result.result import Run
+    from lbal.analyzers.trace.trace import Trace
+    from lbal.replay.engine.engine import Cluster, Conditions
+    from lbal.replay.scenario.workload import Workload
 
 
 def replay_config(cluster: Cluster, conditions: Conditions, window: str, view: EnergyView) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def notes_on_load(
     sized: bool,
 ) -> list[str]:
     """Whether the ranks are mostly empty or overloaded; `sized` where the rate scale was found by --slot-use."""
-    from lbal.analyzers.demand import demand
-    from lbal.cli.wording import load_notes
-    from lbal.replay.sizing import rate_scale_for
+    from lbal.analyzers.requests.demand import demand
+    from lbal.cli.wording.findings import load_notes
+    from lbal.replay.experiment.rate_scale import rate_scale_for
 
     span = None
     if conditions.arrivals != "backlog":

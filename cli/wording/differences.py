@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lbal.analyzers.compare import differences
+from lbal.analyzers.compare.differences import differences
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.result import Run
-from lbal.cli.numbers import count, listed, percent, shown_unit, shown_value
+from lbal.analyzers.result.result import Run
+from lbal.cli.wording.numbers import count, listed, percent, shown_unit, shown_value
 
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
 LEFT_COLUMNS = 3

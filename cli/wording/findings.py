@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lbal.analyzers.headroom import recovered_fraction
+from lbal.analyzers.barrier.bounds import recovered_fraction
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.result import Run
-from lbal.cli.numbers import count, percent, shown_value
+from lbal.analyzers.result.result import Run
 from lbal.cli.reports.table import CAUSES_IN_WORDS
+from lbal.cli.wording.numbers import count, percent, shown_value
 
 EMPTY_SLOT_USE = 0.25
 NOTABLE_STRAGGLER = 1.5

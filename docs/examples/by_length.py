@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from lbal.replay.policy import Router
-from lbal.replay.view import View
+from lbal.replay.policy.policy import Router
+from lbal.replay.policy.view import View
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import InputError, shown
-from lbal.analyzers.formats.base import ReadOptions, TraceFormat
-from lbal.analyzers.formats.requests import RequestTable
-from lbal.analyzers.source import Source
-from lbal.analyzers.trace import Trace, TraceMeta
+from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
+from lbal.analyzers.trace.reading.request_table import RequestTable
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import Trace, TraceMeta
 
 LINE = re.compile(r"t=(\d+(?:\.\d+)?) in=(\d{1,9}) out=(\d{1,9})")
 

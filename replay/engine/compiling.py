@@ -15,9 +15,10 @@ from numba.core.errors import NumbaError
 
 from lbal.analyzers.errors import PolicyError
 from lbal.analyzers.jit import compiled, without_references
-from lbal.replay import core, jitable
-from lbal.replay.policy import Policy, Router, Selector
-from lbal.replay.view import View, read_only
+from lbal.replay.engine import loop
+from lbal.replay.policy import compilable
+from lbal.replay.policy.policy import Policy, Router, Selector
+from lbal.replay.policy.view import View, read_only
 
 _ARRAYS: dict[str, Any] = {
     "FloatArray": np.zeros(1),
@@ -27,7 +28,7 @@ _ARRAYS: dict[str, Any] = {
     "float": 0.0,
     "bool": True,
 }
-_MATRICES = {(View, "draws"), (core.Rows, "kv_tokens"), (core.Rows, "num_running"), (core.Rows, "num_waiting")}
+_MATRICES = {(View, "draws"), (loop.Rows, "kv_tokens"), (loop.Rows, "num_running"), (loop.Rows, "num_waiting")}
 
 
 def _example_of(record: Any) -> Any:
@@ -60,15 +61,15 @@ def _signatures() -> tuple[Any, Any, Any]:
     integers = types.Array(types.int64, 1, "C")
     choose = types.int64(shown, types.int64)
     place = types.int64(shown, pool, types.int64, integers, integers)
-    records = (View, core.Requests, core.Slots, core.State, core.Rows, core.Settings)
+    records = (View, loop.Requests, loop.Slots, loop.State, loop.Rows, loop.Settings)
     known = [typeof(_example_of(record)) for record in records]  # type: ignore[no-untyped-call]
     return choose, place, types.int64(types.FunctionType(choose), types.FunctionType(place), shown, *known)
 
 
 @cache
 def compiled_loop() -> Any:
-    """`core.run`, compiled."""
-    return without_references(core.run, _signatures()[2])
+    """`loop.run`, compiled."""
+    return without_references(loop.run, _signatures()[2])
 
 
 def _prepare(rule: Callable[..., int]) -> None:
@@ -76,18 +77,18 @@ def _prepare(rule: Callable[..., int]) -> None:
 
     numba itself looks at the rule's own file alone.
     """
-    jitable.register()
+    compilable.register()
     with contextlib.suppress(RuntimeError):  # no place for a cache
         folder = Path(str(njit(cache=True)(rule).stats.cache_path))
         name = f"{Path(rule.__code__.co_filename).stem}.{rule.__qualname__}".replace("<", "").replace(">", "")
-        changed = max((file.stat().st_mtime for file in jitable.sources()), default=0.0)
+        changed = max((file.stat().st_mtime for file in compilable.sources()), default=0.0)
         for index in folder.glob(f"{name}-*.nbi"):
             if index.stat().st_mtime <= changed:
                 index.unlink(missing_ok=True)
 
 
 def compiled_helper(function: Callable[..., Any], signature: Any) -> Any:
-    """A marked function (`jitable`), compiled by itself for one signature."""
+    """A marked function (`compilable`), compiled by itself for one signature."""
     _prepare(function)
     return compiled(function, signature)
 
@@ -152,7 +153,7 @@ class Rules:
                 return int(rule(argument))
             except BaseException as error:  # noqa: BLE001  it cannot pass through compiled code: kept and raised after
                 self.error = error
-                return core.FAILED_RULE
+                return loop.FAILED_RULE
 
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(guarded)
         return self._callback

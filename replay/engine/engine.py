@@ -9,16 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.barrier import BarrierAccounts, PowerCurves, account, join
+from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account, join
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import PolicyError, UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
-from lbal.replay import core
-from lbal.replay.compiling import Rules, compiled_loop
-from lbal.replay.drift import Drift
-from lbal.replay.policy import Binding, Policy, Selector
-from lbal.replay.view import View
-from lbal.replay.workload import Arrivals, Workload
+from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
+from lbal.replay.engine import loop
+from lbal.replay.engine.compiling import Rules, compiled_loop
+from lbal.replay.policy.policy import Binding, Policy, Selector
+from lbal.replay.policy.view import View
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Arrivals, Workload
 
 ROW_CELLS = 1 << 18
 """Rank-steps in the row buffer: how far the loop goes before it reports."""
@@ -112,7 +112,7 @@ class _Trajectory:
     step_ms: list[FloatArray] = field(default_factory=list)
     steps: int = 0
 
-    def take(self, rows: core.Rows, count: int, first_full_step: int, last_admission_step: int) -> None:
+    def take(self, rows: loop.Rows, count: int, first_full_step: int, last_admission_step: int) -> None:
         """Account for the next `count` rows; those after the last admission so far are the drain, for now."""
         steps = StepArrays(
             step=np.arange(self.steps, self.steps + count),
@@ -191,20 +191,20 @@ def replay(
         cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also), on_steps
     )
     loop = compiled_loop()
-    status = core.ROWS_FULL
-    while status == core.ROWS_FULL:
+    status = loop.ROWS_FULL
+    while status == loop.ROWS_FULL:
         status = loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
-        if status not in (core.ROWS_FULL, core.DONE):
+        if status not in (loop.ROWS_FULL, loop.DONE):
             raise _failure(status, policy, workload, state, rules)
         counters = state.counters
         trajectory.take(
             rows,
-            int(counters[core.ROWS]),
-            int(counters[core.FIRST_FULL_STEP]),
-            int(counters[core.LAST_ADMISSION_STEP]),
+            int(counters[loop.ROWS]),
+            int(counters[loop.FIRST_FULL_STEP]),
+            int(counters[loop.LAST_ADMISSION_STEP]),
         )
-        counters[core.ROWS] = 0
-        on_progress(Progress(trajectory.steps, int(counters[core.COMPLETED]), len(workload)))
+        counters[loop.ROWS] = 0
+        on_progress(Progress(trajectory.steps, int(counters[loop.COMPLETED]), len(workload)))
     statistics = policy.statistics(view.memory)
     return replace(_result(workload, cluster, policy, binding, conditions, requests, trajectory), statistics=statistics)
 
@@ -267,43 +267,43 @@ def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
         )
 
 
-def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> core.Requests:
+def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> loop.Requests:
     count, drift = len(workload), conditions.drift
     prompts, outputs = workload.prompt_tokens, workload.output_tokens
     backlog = conditions.arrivals == "backlog"
-    return core.Requests(
+    return loop.Requests(
         prompt_tokens=drift.entering_load(prompts),
         output_tokens=np.array(outputs, np.int64),
         growing_steps=drift.growing_steps(prompts, outputs),
         reserved_tokens=drift.largest_load(prompts, outputs),
         arrival_ms=np.zeros(0) if backlog else workload.scaled_arrivals(conditions.rate_scale),
         arrived_step=np.zeros(count, np.int64),
-        rank=np.full(count, core.NONE, np.int64),
+        rank=np.full(count, loop.NONE, np.int64),
         admitted_step=np.zeros(count, np.int64),
         next_queued=np.zeros(count, np.int64),
     )
 
 
-def _slots(workload: Workload, cluster: Cluster) -> core.Slots:
+def _slots(workload: Workload, cluster: Cluster) -> loop.Slots:
     count = min(cluster.dp_size * cluster.max_num_seqs, len(workload))
-    fields: dict[str, Any] = {name: np.zeros(count, np.int64) for name in core.Slots._fields}
-    fields["request"].fill(core.NONE)
-    return core.Slots(**{**fields, "free": np.arange(count), "grows_to_the_end": np.zeros(count, np.bool_)})
+    fields: dict[str, Any] = {name: np.zeros(count, np.int64) for name in loop.Slots._fields}
+    fields["request"].fill(loop.NONE)
+    return loop.Slots(**{**fields, "free": np.arange(count), "grows_to_the_end": np.zeros(count, np.bool_)})
 
 
-def _state(workload: Workload, cluster: Cluster) -> core.State:
+def _state(workload: Workload, cluster: Cluster) -> loop.State:
     ranks = cluster.dp_size
-    counters = np.zeros(core.NUM_COUNTERS, np.int64)
-    counters[[core.FIRST_FULL_STEP, core.LAST_ADMISSION_STEP]] = core.NONE
+    counters = np.zeros(loop.NUM_COUNTERS, np.int64)
+    counters[[loop.FIRST_FULL_STEP, loop.LAST_ADMISSION_STEP]] = loop.NONE
     slots = min(ranks * cluster.max_num_seqs, len(workload))
     calendar = int(workload.output_tokens.max()) + 1
 
     def zeros() -> IntArray:
         return np.zeros(ranks, np.int64)
 
-    return core.State(
+    return loop.State(
         counters=counters,
-        times=np.zeros(core.NUM_TIMES),
+        times=np.zeros(loop.NUM_TIMES),
         kv_tokens=np.zeros(ranks),
         num_running=zeros(),
         prompt_running=zeros(),
@@ -314,8 +314,8 @@ def _state(workload: Workload, cluster: Cluster) -> core.State:
         queue_tail=zeros(),
         num_waiting=zeros(),
         tokens_waiting=zeros(),
-        ending=np.full(calendar, core.NONE, np.int64),
-        grown=np.full(calendar, core.NONE, np.int64),
+        ending=np.full(calendar, loop.NONE, np.int64),
+        grown=np.full(calendar, loop.NONE, np.int64),
         pool=np.zeros(len(workload), np.int64),
         admitted=np.zeros(slots, np.int64),
         chosen_rank=np.zeros(slots, np.int64),
@@ -328,9 +328,9 @@ def _view(
     cluster: Cluster,
     policy: Policy,
     conditions: Conditions,
-    requests: core.Requests,
-    slots: core.Slots,
-    state: core.State,
+    requests: loop.Requests,
+    slots: loop.Slots,
+    state: loop.State,
 ) -> View:
     ranks, count = cluster.dp_size, len(workload)
     empty = np.zeros(0, np.int64)
@@ -370,10 +370,10 @@ def _view(
     )
 
 
-def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding: Binding) -> core.Settings:
+def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding: Binding) -> loop.Settings:
     model = cluster.step_model
     stale_ms, stale_steps = policy.staleness
-    return core.Settings(
+    return loop.Settings(
         immediate=binding == "immediate",
         backlog=conditions.arrivals == "backlog",
         by_steps=conditions.arrivals == "steps",
@@ -391,10 +391,10 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
     )
 
 
-def _rows(dp_size: int) -> core.Rows:
+def _rows(dp_size: int) -> loop.Rows:
     count = max(256, ROW_CELLS // dp_size)
     shape = (count, dp_size)
-    return core.Rows(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(count), np.zeros(count))
+    return loop.Rows(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(count), np.zeros(count))
 
 
 def _copied(steps: StepArrays) -> StepArrays:
@@ -402,22 +402,22 @@ def _copied(steps: StepArrays) -> StepArrays:
     return StepArrays(**copies)
 
 
-def _failure(status: int, policy: Policy, workload: Workload, state: core.State, rules: Rules) -> BaseException:
-    request, rank = (int(state.counters[index]) for index in (core.BAD_REQUEST, core.BAD_RANK))
+def _failure(status: int, policy: Policy, workload: Workload, state: loop.State, rules: Rules) -> BaseException:
+    request, rank = (int(state.counters[index]) for index in (loop.BAD_REQUEST, loop.BAD_RANK))
     name = workload.request_id[request] if 0 <= request < len(workload) else request
-    if status == core.RULE_FAILED:
+    if status == loop.RULE_FAILED:
         if isinstance(rules.error, Exception):
             kind = type(rules.error).__name__
             return PolicyError(f"policy {policy.name}: its rule raised {kind}: {rules.error}").with_traceback(
                 rules.error.__traceback__
             )
         return rules.error or PolicyError(f"policy {policy.name}: its rule failed")
-    if status == core.BAD_PLACEMENT:
+    if status == loop.BAD_PLACEMENT:
         return PolicyError(
             f"policy {policy.name}: it placed request {name} on rank {rank}, "
             "expected a waiting request and a rank with a free slot and room for it"
         )
-    if status == core.LEFT_SLOTS_EMPTY:
+    if status == loop.LEFT_SLOTS_EMPTY:
         return PolicyError(
             f"policy {policy.name}: it left request {name} waiting although rank {rank} could take it, "
             "expected a work-conserving placement (or work_conserving = False)"
@@ -431,7 +431,7 @@ def _result(
     policy: Policy,
     binding: Binding,
     conditions: Conditions,
-    requests: core.Requests,
+    requests: loop.Requests,
     trajectory: _Trajectory,
 ) -> Replay:
     start_ms, step_ms = np.concatenate(trajectory.start_ms), np.concatenate(trajectory.step_ms)

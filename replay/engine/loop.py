@@ -27,8 +27,8 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.view import NOW_MS, SIGNALS_TAKEN, STEP, View
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.view import NOW_MS, SIGNALS_TAKEN, STEP, View
 
 DONE, ROWS_FULL, BAD_PLACEMENT, LEFT_SLOTS_EMPTY, STUCK, RULE_FAILED = range(6)
 """Why `run` returned."""

@@ -8,21 +8,21 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.bands import BandedRun, saving_range, slope_models, tpot_ms, variants
-from lbal.analyzers.barrier import BarrierAccounts, join
-from lbal.analyzers.energy import EnergyView, RunTotals
-from lbal.analyzers.energy_figures import energy_figures, saving_figures
+from lbal.analyzers.barrier.accounts import BarrierAccounts, join
+from lbal.analyzers.barrier.bounds import RequestLoads, idle_bounds, least_time_ms, recovered_fractions, single_loads
+from lbal.analyzers.barrier.figures import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.window import Window
+from lbal.analyzers.energy.binned_sums import step_series
+from lbal.analyzers.energy.figures import energy_figures, saving_figures
+from lbal.analyzers.energy.power import EnergyView, RunTotals
+from lbal.analyzers.energy.sensitivity import BandedRun, saving_range, slope_models, tpot_ms, variants
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.headroom import RequestLoads, idle_bounds, least_time_ms, recovered_fractions, single_loads
-from lbal.analyzers.latency import distribution, request_metrics
 from lbal.analyzers.metrics import Measure, measure
-from lbal.analyzers.result import Run
-from lbal.analyzers.series import step_series
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.analyzers.summary import attribution, barrier_metrics, rank_table, worst_steps
-from lbal.analyzers.window import Window
-from lbal.replay.engine import Cluster, Conditions, Phase, Replay
-from lbal.replay.workload import Workload
+from lbal.analyzers.requests.latency import distribution, request_metrics
+from lbal.analyzers.result.result import Run
+from lbal.replay.engine.engine import Cluster, Conditions, Phase, Replay
+from lbal.replay.scenario.workload import Workload
 
 PHASES: dict[Window, tuple[Phase, ...]] = {
     "all": ("ramp", "full", "drain"),
@@ -75,7 +75,7 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView 
 def headroom_of(
     replayed: Replay, workload: Workload, cluster: Cluster, conditions: Conditions, window: Window
 ) -> dict[str, Measure]:
-    """Bounds on what placement and policy could have changed, by metric name; see `analyzers/headroom.py`.
+    """Bounds on what placement and policy could have changed, by metric name; see `analyzers/barrier/bounds.py`.
 
     Idle is over the window; the makespan and the throughput of any policy are of the whole run. The replay's
     clock starts at 0 or with the first arrival after it, so earlier arrivals count as at 0.

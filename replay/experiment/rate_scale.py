@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.steptime import StepTimeModel
-from lbal.replay.engine import LEAST_SCALE, MOST_SCALE, Cluster, Conditions, replay
-from lbal.replay.policy import Policy
-from lbal.replay.workload import Workload
+from lbal.replay.engine.engine import LEAST_SCALE, MOST_SCALE, Cluster, Conditions, replay
+from lbal.replay.policy.policy import Policy
+from lbal.replay.scenario.workload import Workload
 
 TARGET_SLOT_USE = 0.8
 LEAST_SLOT_USE, MOST_SLOT_USE = 0.3, 0.95

@@ -15,16 +15,16 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.energy import EnergyView
+from lbal.analyzers.barrier.window import Window
+from lbal.analyzers.compare.intervals import mean_interval
+from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import Measure
-from lbal.analyzers.result import Run
-from lbal.analyzers.statistics import mean_interval
-from lbal.analyzers.window import Window
-from lbal.replay.engine import Cluster, Conditions, replay
-from lbal.replay.outcome import headroom_of, run_of, with_recovered, with_savings
-from lbal.replay.policy import parse_policy
-from lbal.replay.workload import Workload
+from lbal.analyzers.result.result import Run
+from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.experiment.figures import headroom_of, run_of, with_recovered, with_savings
+from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.workload import Workload
 
 Resample = Literal["blocks", "none"]
 MOST_REPEATS = 1000

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.barrier import join
-from lbal.analyzers.headroom import Admissions
-from lbal.replay.drift import Drift
-from lbal.replay.engine import Cluster, Conditions, Progress, Replay, replay
+from lbal.analyzers.barrier.accounts import join
+from lbal.analyzers.barrier.bounds import Admissions
+from lbal.replay.engine.engine import Cluster, Conditions, Progress, Replay, replay
 from lbal.replay.policies.bf_io import BfIo
-from lbal.replay.workload import Workload
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Workload
 
 
 def admissions_of(replayed: Replay, workload: Workload) -> Admissions:

@@ -10,16 +10,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay import fifo_waits
-from lbal.replay.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
-from lbal.replay.jitable import jitable
-from lbal.replay.policy import Selector
-from lbal.replay.predictors import Predicting
-from lbal.replay.projection import load_units, project_active, project_waiting
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy import fifo_waits
+from lbal.replay.policy.compilable import jitable
+from lbal.replay.policy.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.predictors import Predicting
+from lbal.replay.policy.projection import load_units, project_active, project_waiting
+from lbal.replay.policy.view import View
 from lbal.replay.solver import StepProblem, solve
 from lbal.replay.solver.fast import EFFORT, fast_placement
-from lbal.replay.view import View
 
 HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT, WORST_WAIT = range(2, 9)
 """Places in `View.parameters`, after those of the predictor."""
@@ -36,12 +36,12 @@ class BfIo(Predicting, Selector):
     """Chooses which waiting requests go where so that the projected imbalance of the next steps is least.
 
     Of all placements that fill the free slots, that with the least J = sum_h w_h * (overflow * max_g L_g(h) - sum_g
-    L_g(h)), h = 0..H, w_h = discount^h, with the expected loads of `replay/projection.py`. H = 0 needs no prediction
-    and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
+    L_g(h)), h = 0..H, w_h = discount^h, with the expected loads of `replay/policy/projection.py`. H = 0 needs no
+    prediction and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
     (`slack`) would fit, the first such ones fill it. Fairness: of U requests that are placed, the choice is among the
     first U + 3G/8, which keeps most waits short; and what has waited too long goes first: `max_wait` steps, or
-    `worst_wait` times what FIFO would let the longest wait, which is known online (`replay/fifo_waits.py`), or three
-    times its p99 where too many wait as long.
+    `worst_wait` times what FIFO would let the longest wait, which is known online (`replay/policy/fifo_waits.py`), or
+    three times its p99 where too many wait as long.
     """
 
     name: ClassVar[str] = "bf-io"
@@ -165,7 +165,7 @@ def problem_of(view: View, pool: IntArray, size: int) -> StepProblem:
 def _compiled_problem() -> Any:
     from numba import types
 
-    from lbal.replay.compiling import compiled_helper, view_type, waiting_type
+    from lbal.replay.engine.compiling import compiled_helper, view_type, waiting_type
 
     return compiled_helper(step_problem, (view_type(), waiting_type(), types.int64))
 

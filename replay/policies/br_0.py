@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from lbal.analyzers.trace import IntArray
-from lbal.replay.balance_route import balance_route
-from lbal.replay.policy import Selector
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import IntArray
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.view import View
+from lbal.replay.solver.balance_route import balance_route
 
 CANDIDATES = 0
 """Place in `View.parameters`."""
@@ -23,7 +23,7 @@ class Br0(Selector):
     F_g(Q) = D - G*max(D - m_g, 0), D the prompts in Q and m_g = max L - L_g. While slots are plentiful, the rank with
     most free slots takes the request with the largest F; when they are scarce, the least loaded rank takes the subset
     with the largest F, or one request where none is positive. The choices that the paper's summary leaves open are
-    listed in `replay/balance_route.py`.
+    listed in `replay/solver/balance_route.py`.
     """
 
     name: ClassVar[str] = "br-0"

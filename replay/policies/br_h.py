@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.balance_route import add_projection, balance_route
-from lbal.replay.jitable import frugal
-from lbal.replay.policy import Selector
-from lbal.replay.predictors import Predicting, age_of
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.predictors import Predicting, age_of
+from lbal.replay.policy.view import View
+from lbal.replay.solver.balance_route import add_projection, balance_route
 
 HORIZON, ALPHA, BETA, GAMMA, CANDIDATES = 2, 3, 4, 5, 6
 """Places in `View.parameters`, after those of the predictor."""
@@ -26,8 +26,8 @@ class BrH(Predicting, Selector):
     F_g(Q) = alpha * sum_h d_h * D - beta * sum_h d_h * max(D - m_g(h), 0), d_h = gamma^h, h = 0..H, with the margins
     m_g(h) = max L(h) - L_g(h) of projected loads: a request of age t counts with s + t + h tokens for h up to
     chat = (1-p)*H + p*mu (`predictors.steps_inside`), then no more. Requests placed earlier in the same step count so
-    too, from age 0. Choices that the paper's summary leaves open are listed in `replay/balance_route.py`; its weights
-    are not in the summary at all: alpha = 1 and beta = G make H = 0 the rule of `br-0`, and gamma = 0.8 did well with
+    too, from age 0. Choices that the paper's summary leaves open are listed in `replay/solver/balance_route.py`;
+    its weights are not in the summary at all: alpha = 1 and beta = G make H = 0 the rule of `br-0`, and gamma = 0.8 did well with
     `survival` and with `oracle` on the Azure and the Mooncake conversations.
     """
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.jitable import frugal, jitable
-from lbal.replay.policy import Selector
-from lbal.replay.predictors import age_of, completed_longer_than, load_after, survival
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal, jitable
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.predictors import age_of, completed_longer_than, load_after, survival
+from lbal.replay.policy.view import View
 
 POINTS = 5
 GRAIN = 1024.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.replay.policy import WAIT, Binding, Router
-from lbal.replay.view import View
+from lbal.replay.policy.policy import WAIT, Binding, Router
+from lbal.replay.policy.view import View
 
 QUEUE, KV = 1, 2
 

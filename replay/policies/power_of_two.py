@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from lbal.replay.policy import Router
-from lbal.replay.view import View
+from lbal.replay.policy.policy import Router
+from lbal.replay.policy.view import View
 
 SIGNAL, KV = 0, 1
 

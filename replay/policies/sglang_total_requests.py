@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from lbal.replay.policies.jsq import Jsq
-from lbal.replay.policy import Binding
+from lbal.replay.policy.policy import Binding
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lbal.replay.policies.sglang_total_requests import SglangTotalRequests
-from lbal.replay.policy import WAIT
-from lbal.replay.view import View
+from lbal.replay.policy.policy import WAIT
+from lbal.replay.policy.view import View
 
 
 @dataclass(frozen=True)

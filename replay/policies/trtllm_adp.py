@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.analyzers.trace import IntArray
-from lbal.replay.policy import Selector
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import IntArray
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.view import View
 
 
 @dataclass(frozen=True)

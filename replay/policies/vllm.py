@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from lbal.replay.policy import WAIT, Binding, Router
-from lbal.replay.view import SIGNALS_TAKEN, View
+from lbal.replay.policy.policy import WAIT, Binding, Router
+from lbal.replay.policy.view import SIGNALS_TAKEN, View
 
 STALE, CLIENTS, VARIANT = range(3)
 CURRENT = 0

@@ -8,16 +8,27 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay import fifo_waits, levels
-from lbal.replay.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
-from lbal.replay.jitable import frugal, jitable
-from lbal.replay.levels import GAIN, LEAST_GAIN, LEVEL, OVERSHOOT, Levels, put, search, start, start_with_all
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policies.bf_io import fill_what_fits
-from lbal.replay.policy import Selector
-from lbal.replay.predictors import Predicting, age_of, fill_alive, load_after
-from lbal.replay.projection import load_units
-from lbal.replay.view import View
+from lbal.replay.policy import fifo_waits
+from lbal.replay.policy.compilable import frugal, jitable
+from lbal.replay.policy.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
+from lbal.replay.policy.policy import Selector
+from lbal.replay.policy.predictors import Predicting, age_of, fill_alive, load_after
+from lbal.replay.policy.projection import load_units
+from lbal.replay.policy.view import View
+from lbal.replay.solver import level_search
+from lbal.replay.solver.level_search import (
+    GAIN,
+    LEAST_GAIN,
+    LEVEL,
+    OVERSHOOT,
+    Levels,
+    put,
+    search,
+    start,
+    start_with_all,
+)
 
 HORIZON, LOAD, USUAL_WAIT, WORST_WAIT = 2, 3, 4, 5
 """Places in `View.parameters`, after those of the predictor."""
@@ -46,15 +57,16 @@ class Waterline(Predicting, Selector):
 
     The sum of all loads is the same in the long run whatever the order of admission, so only the largest load matters,
     and a good mix of sizes in the pool is worth keeping. So it does not chase the sum, as J of `bf-io` does, but
-    minimises the sum over ranks of phi(L_g - T), phi(x) = 16 x^2 above the level T and x^2 below (`replay/levels.py`).
-    The level follows the load that admissions of average size lead to,
+    minimises the sum over ranks of phi(L_g - T), phi(x) = 16 x^2 above the level T and x^2 below
+    (`replay/solver/level_search.py`). The level follows the load that admissions of average size lead to,
 
         T += 0.1 * ((sum of loads + U * mean size of what joined lately) / G - T),
 
     U requests admitted, and goes a quarter of the way up to the highest rank that has no free slot: below that,
     nothing is gained. Fairness is a price: leaving a request of size s waiting costs 16 * s^2 * (age / limit)^2, and
     at the limit it is admitted. The limits are multiples of what FIFO's waits would be, which are known online
-    (`replay/fifo_waits.py`): the worst one for all while fewer than one in a hundred wait longer than the usual one.
+    (`replay/policy/fifo_waits.py`): the worst one for all while fewer than one in a hundred wait longer than the usual
+    one.
     Requests above 8 mean sizes that fit nowhere get a berth: a rank is filled as if it held them already, until it has
     come low enough for them. No lengths are predicted at horizon=0.
     """
@@ -148,7 +160,7 @@ def levels_of(view: View, pool: IntArray, per_token: float, per_request: float) 
         numbers=np.zeros(3),
     )
     s.order[:] = np.argsort(s.size, kind="mergesort")
-    s.numbers[levels.DISCOUNT] = DISCOUNT
+    s.numbers[level_search.DISCOUNT] = DISCOUNT
     if steps > 0:
         alive, smallest = np.zeros(steps + 1), s.size.min()
         for index in range(count):

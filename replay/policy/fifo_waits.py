@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from lbal.analyzers.trace import IntArray
-from lbal.replay.jitable import frugal
-from lbal.replay.view import STEP, View
+from lbal.analyzers.trace.trace import IntArray
+from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.view import STEP, View
 
 ADMITTED, LATE, LONGEST, USUAL, BINS = 0, 1, 2, 3, 4
 """Places in the memory: admissions so far, those of them that waited long, FIFO's longest wait and its p99 in steps."""

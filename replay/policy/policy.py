@@ -21,8 +21,8 @@ import numpy as np
 
 from lbal.analyzers.errors import UsageError, unknown_name
 from lbal.analyzers.registry import Registry, classes_in
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.view import View
 
 Binding = Literal["pool", "immediate"]
 LARGEST_PARAMETER = 1e12
@@ -128,7 +128,7 @@ class Selector(Policy):
         return self.place(view, pool, size, requests, ranks)
 
 
-POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy)
+POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy, group="lbal.replay.policies")
 
 
 def parse_policy(spec: str) -> Policy:

@@ -19,10 +19,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from lbal.analyzers.trace import FloatArray
-from lbal.replay.jitable import frugal
-from lbal.replay.policy import Policy
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import FloatArray
+from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.policy import Policy
+from lbal.replay.policy.view import View
 
 PredictorName = Literal["survival", "mean", "none", "oracle", "noisy"]
 SURVIVAL, MEAN, NONE, ORACLE, NOISY = range(5)

@@ -11,10 +11,10 @@ those of the step model, divided by a so that loads keep the scale of tokens: a 
 
 from __future__ import annotations
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.jitable import frugal
-from lbal.replay.predictors import PREDICTOR, SURVIVAL, age_of, completed_longer_than, predicted_stay
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.predictors import PREDICTOR, SURVIVAL, age_of, completed_longer_than, predicted_stay
+from lbal.replay.policy.view import View
 
 
 @frugal

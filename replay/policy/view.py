@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 STEP, NOW_MS, SIGNALS_TAKEN = 0, 1, 2
 """Indices into `View.clock`."""

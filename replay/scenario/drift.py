@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.trace import IntArray
+from lbal.analyzers.trace.trace import IntArray
 
 MOST_PER_STEP = 1e6
 EXPECTED = "a number of at least 0, or window:W with W of at least 1"

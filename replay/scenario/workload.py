@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.trace import FloatArray, IntArray, Trace
+from lbal.analyzers.trace.trace import FloatArray, IntArray, Trace
 
 Arrivals = Literal["trace", "backlog", "steps"]
 """By the times of the trace, from a pool that is kept full, or by times that are numbers of steps."""

@@ -29,10 +29,10 @@ import math
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.jitable import frugal, jitable
-from lbal.replay.predictors import add_growing, steps_inside
-from lbal.replay.view import View
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal, jitable
+from lbal.replay.policy.predictors import add_growing, steps_inside
+from lbal.replay.policy.view import View
 
 MOST_NODES = 4000
 """Bound on the search for one rank's subset."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import IntArray
+from lbal.analyzers.trace.trace import IntArray
 from lbal.replay.solver.reduced import Reduced
 
 

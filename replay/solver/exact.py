@@ -20,7 +20,7 @@ import time
 
 import numpy as np
 
-from lbal.analyzers.trace import IntArray
+from lbal.analyzers.trace.trace import IntArray
 from lbal.replay.solver.counting import CountModel, most_placed, solved, weighted
 from lbal.replay.solver.integers import Integers, is_whole
 from lbal.replay.solver.linear_program import Cuts

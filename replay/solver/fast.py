@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.jitable import frugal, jitable
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal, jitable
 from lbal.replay.solver.moves import best_instead, set_slack, swap_between_ranks, swap_pairs, swap_with_pool
 from lbal.replay.solver.search import (
     EPSILON,

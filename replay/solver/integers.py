@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.solver.reduced import Reduced
 from lbal.replay.solver.relaxation import Tightened
 

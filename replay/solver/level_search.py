@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.jitable import frugal, jitable
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal, jitable
 
 OVERSHOOT = 16.0
 NEAREST = 3

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lbal.replay.jitable import frugal
+from lbal.replay.policy.compilable import frugal
 from lbal.replay.solver.search import (
     EPSILON,
     LANES,

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 Status = Literal["optimal", "feasible"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray, IntArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.solver.problem import StepProblem
 
 

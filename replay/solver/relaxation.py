@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lbal.analyzers.trace import FloatArray
+from lbal.analyzers.trace.trace import FloatArray
 from lbal.replay.solver.linear_program import LEAST_PRICE, SAFETY, Cuts, Program
 from lbal.replay.solver.reduced import Reduced
 

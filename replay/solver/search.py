@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.trace import FloatArray, IntArray
-from lbal.replay.jitable import frugal
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.compilable import frugal
 
 OVERFLOW, EPSILON, WORK = range(3)
 """Places in `Search.numbers`: the weight of the largest load, the least improvement, and evaluations so far."""

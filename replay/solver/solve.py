@@ -61,7 +61,7 @@ def solve_fast(problem: StepProblem, *, effort: float = EFFORT) -> Solution:
 def _compiled() -> Any:
     from numba import types
 
-    from lbal.replay.compiling import compiled_helper
+    from lbal.replay.engine.compiling import compiled_helper
 
     matrix, numbers = types.float64[:, ::1], types.float64[::1]
     integers, flags = types.int64[::1], types.boolean[::1]

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats.base import ReadOptions, TraceFormat
 from lbal.analyzers.registry import Registry
-from lbal.analyzers.source import Source
-from lbal.analyzers.trace import Trace
+from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import Trace
 
-FORMATS: Registry[TraceFormat] = Registry("format", "lbal.analyzers.formats", TraceFormat)  # type: ignore[type-abstract]
+FORMATS: Registry[TraceFormat] = Registry(
+    "format",
+    "lbal.analyzers.trace.formats",
+    TraceFormat,  # type: ignore[type-abstract]
+    group="lbal.analyzers.formats",
+)
 
 __all__ = ["FORMATS", "ReadOptions", "TraceFormat", "detect_format", "read_trace"]
 

@@ -7,8 +7,8 @@ import re
 import polars as pl
 
 from lbal.analyzers.errors import shown
-from lbal.analyzers.formats.delimited import Column, DelimitedFormat, count_column
-from lbal.analyzers.formats.fields import Kind
+from lbal.analyzers.trace.reading.delimited import Column, DelimitedFormat, count_column
+from lbal.analyzers.trace.reading.fields import Kind
 
 _ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 _YEARS = (1970, 2200)

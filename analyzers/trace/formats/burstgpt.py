@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lbal.analyzers.formats.delimited import Column, DelimitedFormat, count_column, number_column
+from lbal.analyzers.trace.reading.delimited import Column, DelimitedFormat, count_column, number_column
 
 
 class BurstGptFormat(DelimitedFormat):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats.delimited import Column, DelimitedFormat, count_column, header_names
-from lbal.analyzers.source import Source
+from lbal.analyzers.trace.reading.delimited import Column, DelimitedFormat, count_column, header_names
+from lbal.analyzers.trace.source import Source
 
 
 class LengthsFormat(DelimitedFormat):

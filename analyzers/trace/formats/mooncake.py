@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import polars as pl
 
-from lbal.analyzers.formats.base import ReadOptions, TraceFormat
-from lbal.analyzers.formats.fields import COUNT, ID, NUMBER, Rules, nullable
-from lbal.analyzers.formats.jsonlines import Count, Id, LineDecoder, head_keys
-from lbal.analyzers.formats.requests import RequestTable, id_series
-from lbal.analyzers.source import Source
-from lbal.analyzers.trace import Trace, TraceMeta
+from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
+from lbal.analyzers.trace.reading.fields import COUNT, ID, NUMBER, Rules, nullable
+from lbal.analyzers.trace.reading.jsonlines import Count, Id, LineDecoder, head_keys
+from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import Trace, TraceMeta
 
 
 class _Line(msgspec.Struct, gc=False):

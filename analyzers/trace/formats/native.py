@@ -12,10 +12,10 @@ import polars as pl
 from msgspec import UNSET, UnsetType
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats.base import ReadOptions, TraceFormat
-from lbal.analyzers.formats.fields import COUNT, ID, NON_NEGATIVE, NUMBER, POSITIVE, Rules, list_of, nullable
-from lbal.analyzers.formats.header import meta_of
-from lbal.analyzers.formats.jsonlines import (
+from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
+from lbal.analyzers.trace.reading.fields import COUNT, ID, NON_NEGATIVE, NUMBER, POSITIVE, Rules, list_of, nullable
+from lbal.analyzers.trace.reading.header import meta_of
+from lbal.analyzers.trace.reading.jsonlines import (
     Count,
     Id,
     LineDecoder,
@@ -24,9 +24,9 @@ from lbal.analyzers.formats.jsonlines import (
     head_keys,
     json_object,
 )
-from lbal.analyzers.formats.requests import RequestTable, id_series
-from lbal.analyzers.source import Source
-from lbal.analyzers.trace import REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
+from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
 
 Time: TypeAlias = float | UnsetType | None
 Counts: TypeAlias = list[Count | None]

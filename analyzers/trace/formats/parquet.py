@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats.base import ReadOptions, TraceFormat
-from lbal.analyzers.formats.fields import nearest, shown_name
-from lbal.analyzers.formats.header import meta_of
-from lbal.analyzers.formats.jsonlines import json_object
-from lbal.analyzers.formats.requests import RequestTable
-from lbal.analyzers.source import BLOCK_BYTES, Source
-from lbal.analyzers.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace, cast_columns
+from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
+from lbal.analyzers.trace.reading.fields import nearest, shown_name
+from lbal.analyzers.trace.reading.header import meta_of
+from lbal.analyzers.trace.reading.jsonlines import json_object
+from lbal.analyzers.trace.reading.request_table import RequestTable
+from lbal.analyzers.trace.source import BLOCK_BYTES, Source
+from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace, cast_columns
 
 META, REQUESTS, STEPS = FILES = ("meta.json", "requests.parquet", "steps.parquet")
 

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.analyzers.source import Source
-from lbal.analyzers.trace import Trace
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import Trace
 
 
 @dataclass(frozen=True)

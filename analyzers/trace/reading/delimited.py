@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import InputError, shown
-from lbal.analyzers.formats.base import ReadOptions, TraceFormat
-from lbal.analyzers.formats.fields import COUNT, NUMBER, Kind, number_in
-from lbal.analyzers.formats.requests import RequestTable
-from lbal.analyzers.source import Block, Source
-from lbal.analyzers.trace import MAX_TOKENS, IntArray, Trace, TraceMeta
+from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
+from lbal.analyzers.trace.reading.fields import COUNT, NUMBER, Kind, number_in
+from lbal.analyzers.trace.reading.request_table import RequestTable
+from lbal.analyzers.trace.source import Block, Source
+from lbal.analyzers.trace.trace import MAX_TOKENS, IntArray, Trace, TraceMeta
 
 _FIELD = rb'(?:"(?:[^"]|"")*"|[^",]*)'
 _ROW = re.compile(rb"%s(?:,%s)*" % (_FIELD, _FIELD))

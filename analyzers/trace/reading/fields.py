@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lbal.analyzers.errors import InputError, shown
-from lbal.analyzers.trace import MAX_TOKENS
+from lbal.analyzers.trace.trace import MAX_TOKENS
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)

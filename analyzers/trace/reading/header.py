@@ -10,8 +10,19 @@ import msgspec
 import numpy as np
 
 from lbal.analyzers.errors import InputError, shown
-from lbal.analyzers.formats.fields import COUNT, INTEGER, OBJECT, SIZE, TEXT, Rules, choice, list_of, map_of, nullable
-from lbal.analyzers.trace import TraceMeta
+from lbal.analyzers.trace.reading.fields import (
+    COUNT,
+    INTEGER,
+    OBJECT,
+    SIZE,
+    TEXT,
+    Rules,
+    choice,
+    list_of,
+    map_of,
+    nullable,
+)
+from lbal.analyzers.trace.trace import TraceMeta
 
 VERSION = 1
 OWN_FORMATS = ("native", "parquet", "replay")

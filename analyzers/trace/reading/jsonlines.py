@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats.fields import Rules
-from lbal.analyzers.source import Block, Source
-from lbal.analyzers.trace import MAX_TOKENS, IntArray
+from lbal.analyzers.trace.reading.fields import Rules
+from lbal.analyzers.trace.source import Block, Source
+from lbal.analyzers.trace.trace import MAX_TOKENS, IntArray
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | str

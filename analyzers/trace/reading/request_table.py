@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.formats.base import ReadOptions
-from lbal.analyzers.trace import IntArray, LineOf, Trace, TraceMeta
+from lbal.analyzers.trace.reading.base import ReadOptions
+from lbal.analyzers.trace.trace import IntArray, LineOf, Trace, TraceMeta
 
 FAILED = "failed (0 output tokens)"
 

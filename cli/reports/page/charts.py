@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier import CAUSES
-from lbal.analyzers.drawn import IDLE_BINS
+from lbal.analyzers.barrier.accounts import CAUSES
+from lbal.analyzers.barrier.thinned import IDLE_BINS
 from lbal.analyzers.metrics import METRICS
-from lbal.analyzers.result import Run
-from lbal.cli.numbers import shown_unit
+from lbal.analyzers.result.result import Run
 from lbal.cli.reports.table import CAUSES_IN_WORDS
+from lbal.cli.wording.numbers import shown_unit
 
 ROWS = "rows"
 MOST_RANK_BARS = 128

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lbal.analyzers.result import Result, Run
+from lbal.analyzers.result.result import Result, Run
 
 MOST_DRAWN = 6
 """Runs with charts of their own."""

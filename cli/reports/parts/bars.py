@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from lbal.analyzers.result import Run
-from lbal.analyzers.series import columns_of, rebinned
-from lbal.cli.numbers import percent
+from lbal.analyzers.energy.binned_sums import columns_of, rebinned
+from lbal.analyzers.result.result import Run
+from lbal.cli.wording.numbers import percent
 
 HEIGHT = 6
 MOST_RANKS = 64

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from lbal.analyzers.result import Result
-from lbal.cli.comparison_wording import (
+from lbal.analyzers.result.result import Result
+from lbal.cli.wording.differences import (
     COLUMNS,
     LEFT_COLUMNS,
     change_lines,

@@ -1,0 +1,1 @@
+"""Load-balance analyzer for data-parallel LLM decoding."""
