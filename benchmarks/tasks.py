@@ -28,7 +28,7 @@ from lbal.replay.policy.policy import POLICIES, Policy, parse_policy
 from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver import StepProblem, solve
 
-sys.path.insert(0, str(workloads.ROOT / "tests"))
+sys.path.insert(0, str(workloads.ROOT / "tests" / "helpers"))
 SLOTS = 72
 BACKLOG = Conditions(arrivals="backlog")
 POLICIES_MEASURED = (

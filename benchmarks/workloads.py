@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
-from lbal.analyzers.trace.writing import write_native, write_parquet
+from lbal.analyzers.trace.writing.native import write_native, write_parquet
 from lbal.replay.scenario.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,6 +12,7 @@ from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.barrier.figures import barrier_metrics
 from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.barrier.window import Window, window_bounds
 from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView, RunTotals
@@ -26,8 +27,6 @@ NEEDS_STEP_TIMES = {"tokens_per_second", "makespan_s"}
 SLOW_RANK_FACTOR = 1.1
 MEDIAN_STEPS = 20_000
 """Steps, evenly spaced, that the factor of a rank is the median of in a longer trace."""
-CLOCKS_AGREE = 1.001
-"""Rank times may exceed the wall time of their step by as much as clocks are read apart."""
 
 
 @dataclass(frozen=True)
@@ -205,42 +204,6 @@ def _basis(name: str, recorded: bool, rank_times: Basis, step_times: Basis) -> B
     if name == "barrier_idle_rank_seconds":
         return rank_times
     return "measured" if rank_times == step_times == "measured" else "modelled"
-
-
-def whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
-    """The steps without gaps in what the accounting needs, and notes on those left out."""
-    steps = trace.step_arrays()
-    notes: list[str] = []
-    columns = {"kv_tokens": steps.kv_tokens, "num_running": steps.num_running}
-    if steps.compute_ms is not None and not np.isnan(steps.compute_ms).all():
-        columns["compute_ms"] = steps.compute_ms
-    else:
-        steps = replace(steps, compute_ms=None)
-    if steps.step_ms is not None and not np.isnan(steps.step_ms).all():
-        columns["step_ms"] = steps.step_ms[:, None]
-    else:
-        steps = replace(steps, step_ms=None)
-    whole = np.ones(len(steps), np.bool_)
-    for name, values in columns.items():
-        gaps = np.isnan(values).any(axis=1) & whole
-        if gaps.any():
-            notes.append(f"{gaps.sum():,} of {len(steps):,} steps have gaps in {name} and are left out")
-            whole &= ~gaps
-    if steps.compute_ms is not None and steps.step_ms is not None:
-        beyond = whole & (steps.compute_ms.max(axis=1) > steps.step_ms * CLOCKS_AGREE)
-        if beyond.any():
-            notes.append(
-                f"{beyond.sum():,} of {len(steps):,} steps have a compute_ms beyond their step_ms and are left out: "
-                "their clocks disagree"
-            )
-            whole &= ~beyond
-    if not whole.any():
-        raise InputError(
-            trace.meta.source,
-            "every step has gaps, or a compute_ms beyond its step_ms",
-            expected="steps with loads on every rank and rank times within the step",
-        )
-    return (steps if whole.all() else steps.part(whole)), notes
 
 
 def _model_of(trace: Trace, steps: StepArrays, default: StepTimeModel) -> StepTimeModel:

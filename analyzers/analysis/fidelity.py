@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.analysis.analysis import analyze_steps, whole_steps
+from lbal.analyzers.analysis.analysis import analyze_steps
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.barrier.window import Window
 from lbal.analyzers.calibration.calibration import Errors, predicted_step_ms, step_errors
 from lbal.analyzers.errors import LbalError

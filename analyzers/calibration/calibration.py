@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.analysis.analysis import whole_steps
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
+from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.calibration.robust_fit import FEWEST_OF_RANK, NAMES, Interval, RobustFit, bootstrap
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace

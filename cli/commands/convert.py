@@ -29,7 +29,7 @@ def convert(
 ) -> None:
     """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
-    from lbal.analyzers.trace.writing import write_native, write_parquet
+    from lbal.analyzers.trace.writing.native import write_native, write_parquet
     from lbal.cli.output.console import say
     from lbal.cli.output.files import check_target, suffix_of, write_file
 

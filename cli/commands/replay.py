@@ -315,7 +315,7 @@ def _replayed(
 
 
 def _write_trace(replayed: Replay, name: str, force: bool) -> None:
-    from lbal.analyzers.trace.writing import write_native, write_parquet
+    from lbal.analyzers.trace.writing.native import write_native, write_parquet
     from lbal.cli.output.files import check_target, write_file
 
     def write(path: Path) -> None:

@@ -11,10 +11,8 @@ from lbal.analyzers.result.result import Result, Run
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.json import json_text
 from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
+from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
 from lbal.cli.reports.table import (
-    CAUSES_IN_WORDS,
-    COMPARED,
-    HEADROOM,
     context_lines,
     demand_table,
     interval_table,
@@ -24,6 +22,7 @@ from lbal.cli.reports.table import (
     shown_names,
 )
 from lbal.cli.wording.numbers import count, percent, shown_unit, shown_value
+from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
 
 MOST_COLUMNS = 8
 """More runs than these are rows instead of columns."""

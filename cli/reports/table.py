@@ -19,6 +19,7 @@ from lbal.analyzers.result.result import Result, Run
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.parts.bars import drawings
 from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
+from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
 from lbal.cli.wording.numbers import (
     UNITS_OF_COEFFICIENTS,
     bands_text,
@@ -30,50 +31,10 @@ from lbal.cli.wording.numbers import (
     shown_unit,
     shown_value,
 )
+from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
 
 PIPE_WIDTH = 10_000
 COLUMN_GAP = 3
-COMPARED = (
-    "barrier_idle_fraction",
-    "imbalance_tokens_mean",
-    "balance_ratio_mean",
-    "tokens_per_second",
-    "tpot_ms_mean",
-    "tpot_ms_p99",
-    "queue_wait_ms_p99",
-    "queue_wait_ms_max",
-    "queue_wait_steps_max",
-    "slot_use",
-    "kv_time_fraction",
-    "perfect_balance_speedup",
-    "energy_joules",
-    "energy_joules_per_token",
-    "energy_wait_fraction",
-    "energy_saving_fraction",
-    "energy_saving_wait_share",
-    "facility_joules_per_token",
-    "carbon_g_per_1000_tokens",
-    "electricity_money_per_day",
-    "idle_electricity_money_per_day",
-    "idle_money_per_day",
-    "makespan_s",
-    "steps",
-    "requests_completed",
-)
-HEADROOM = (
-    "unavoidable_idle_fraction",
-    "avoidable_idle_fraction",
-    "replaced_idle_fraction",
-    "recovered_idle_fraction",
-    "makespan_bound_fraction",
-)
-CAUSES_IN_WORDS = {
-    "empty": "ranks without work",
-    "count": "numbers of requests differ",
-    "length": "lengths of requests differ",
-    "speed": "speeds of ranks differ",
-    "unexplained": "not explained by load",
-}
 
 
 class Command(Text):

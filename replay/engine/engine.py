@@ -190,10 +190,10 @@ def replay(
     trajectory = _Trajectory(
         cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also), on_steps
     )
-    loop = compiled_loop()
+    run_loop = compiled_loop()
     status = loop.ROWS_FULL
     while status == loop.ROWS_FULL:
-        status = loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
+        status = run_loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
         if status not in (loop.ROWS_FULL, loop.DONE):
             raise _failure(status, policy, workload, state, rules)
         counters = state.counters

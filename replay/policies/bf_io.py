@@ -37,11 +37,11 @@ class BfIo(Predicting, Selector):
 
     Of all placements that fill the free slots, that with the least J = sum_h w_h * (overflow * max_g L_g(h) - sum_g
     L_g(h)), h = 0..H, w_h = discount^h, with the expected loads of `replay/policy/projection.py`. H = 0 needs no
-    prediction and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside the choice
-    (`slack`) would fit, the first such ones fill it. Fairness: of U requests that are placed, the choice is among the
-    first U + 3G/8, which keeps most waits short; and what has waited too long goes first: `max_wait` steps, or
-    `worst_wait` times what FIFO would let the longest wait, which is known online (`replay/policy/fifo_waits.py`), or
-    three times its p99 where too many wait as long.
+    prediction and reads no lengths. Where KV room keeps the placement from filling a slot that some request outside
+    the choice (`slack`) would fit, the first such ones fill it. Fairness: of U requests that are placed, the choice
+    is among the first U + 3G/8, which keeps most waits short; and what has waited too long goes first: `max_wait`
+    steps, or `worst_wait` times what FIFO would let the longest wait, which is known online
+    (`replay/policy/fifo_waits.py`), or three times its p99 where too many wait as long.
     """
 
     name: ClassVar[str] = "bf-io"

@@ -24,11 +24,11 @@ class BrH(Predicting, Selector):
     """As `br-0`, over the next H steps: which active requests end in them is predicted.
 
     F_g(Q) = alpha * sum_h d_h * D - beta * sum_h d_h * max(D - m_g(h), 0), d_h = gamma^h, h = 0..H, with the margins
-    m_g(h) = max L(h) - L_g(h) of projected loads: a request of age t counts with s + t + h tokens for h up to
-    chat = (1-p)*H + p*mu (`predictors.steps_inside`), then no more. Requests placed earlier in the same step count so
+    m_g(h) = max L(h) - L_g(h) of projected loads: a request of age t counts with s + t + h tokens for h up to chat
+    = (1-p)*H + p*mu (`predictors.steps_inside`), then no more. Requests placed earlier in the same step count so
     too, from age 0. Choices that the paper's summary leaves open are listed in `replay/solver/balance_route.py`;
-    its weights are not in the summary at all: alpha = 1 and beta = G make H = 0 the rule of `br-0`, and gamma = 0.8 did well with
-    `survival` and with `oracle` on the Azure and the Mooncake conversations.
+    its weights are not in the summary at all: alpha = 1 and beta = G make H = 0 the rule of `br-0`, and gamma = 0.8
+    did well with `survival` and with `oracle` on the Azure and the Mooncake conversations.
     """
 
     name: ClassVar[str] = "br-h"

@@ -13,9 +13,9 @@ from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.trace.formats import FORMATS, ReadOptions, detect_format, read_trace
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
-from lbal.analyzers.trace.writing import write_native, write_parquet
+from lbal.analyzers.trace.writing.native import write_native, write_parquet
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 NATIVE = """\
 {"lbal_trace": 1, "engine": "vllm", "dp_size": 2, "max_num_seqs": 4, "config": {"policy": "jsq"}, "seed": 7}

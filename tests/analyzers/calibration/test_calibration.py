@@ -17,7 +17,7 @@ from lbal.analyzers.calibration.robust_fit import non_negative
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
-from lbal.analyzers.trace.writing import write_native
+from lbal.analyzers.trace.writing.native import write_native
 from lbal.cli.main import run
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.policy.policy import parse_policy

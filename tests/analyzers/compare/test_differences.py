@@ -286,7 +286,7 @@ def test_runs_are_compared_by_label_or_as_named(results, tmp_path, capsys):
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_intervals(tmp_path, capsys):
     from pathlib import Path
 
-    trace = str(Path(__file__).resolve().parents[1] / "sample_traces" / "skewed_8_ranks.jsonl")
+    trace = str(Path(__file__).resolve().parents[3] / "sample_traces" / "skewed_8_ranks.jsonl")
     out = str(tmp_path / "r.json")
     assert lbal(["replay", trace, "--policy", "jsq", "--policy", "jsq-kv", "-o", out]) == 0
     texts = []

@@ -136,7 +136,7 @@ def test_every_ratio_is_proportional_to_its_metric(tmp_path):
 
     from lbal.cli.main import run
 
-    sample = Path(__file__).resolve().parents[1] / "sample_traces" / "skewed_8_ranks.jsonl"
+    sample = Path(__file__).resolve().parents[3] / "sample_traces" / "skewed_8_ranks.jsonl"
     lines = sample.read_text().splitlines(keepends=True)
     steps = [line for line in lines if line.startswith('{"step"')]
     requests = [line for line in lines if line.startswith('{"request_id"')]

@@ -164,7 +164,7 @@ def test_a_gate_that_cannot_be_is_refused(gate, message):
 
 # --- the command ---
 
-SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
+SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 
 
 @pytest.fixture(scope="module")

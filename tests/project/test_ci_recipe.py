@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CI = ROOT / "docs" / "examples" / "ci"
 GATES = '[check]\nbaseline = "ci/baseline.json"\nfail-on = ["barrier_idle_fraction:+5%", "tpot_ms_p99<=60"]\n'
 ENVIRONMENT = {

@@ -13,7 +13,7 @@ import pytest
 from lbal.analyzers.result.result import SCHEMA
 from lbal.cli.main import run
 
-SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
+SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 PUBLISHED = json.loads(files("lbal.analyzers.result").joinpath("result.schema.json").read_text(encoding="utf-8"))
 STEPS, REQUESTS, TINY = (
     str(SAMPLES / name) for name in ("skewed_8_ranks.jsonl", "requests_2000.jsonl", "two_ranks_three_steps.jsonl")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 TRACES = ["two_ranks_three_steps.jsonl", "skewed_8_ranks.jsonl", "requests_2000.jsonl"]
 
 BY_HAND = {

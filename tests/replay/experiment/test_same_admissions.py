@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lbal.analyzers.barrier.bounds import Admissions
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.trace.writing import write_native
+from lbal.analyzers.trace.writing.native import write_native
 from lbal.cli.main import app
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.experiment.figures import headroom_of, rows_of, run_of

@@ -27,7 +27,7 @@ from lbal.cli.reports.junit import JUnitReport
 from lbal.cli.reports.markdown import MarkdownReport, escaped
 from lbal.cli.reports.table import TableReport
 
-SAMPLES = Path(__file__).resolve().parents[1] / "sample_traces"
+SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 STEPS, REQUESTS = str(SAMPLES / "skewed_8_ranks.jsonl"), str(SAMPLES / "requests_2000.jsonl")
 COMMANDS = {
     "analyze": ["analyze", STEPS],

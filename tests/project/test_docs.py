@@ -17,7 +17,7 @@ from lbal.analyzers.trace.formats import FORMATS
 from lbal.cli.reports import REPORTS
 from lbal.replay.policy.policy import POLICIES
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def load(path: Path):

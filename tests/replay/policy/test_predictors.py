@@ -201,7 +201,7 @@ def test_a_policy_declares_what_its_predictor_reads_and_the_result_says_so(workl
 
 
 def test_the_table_says_which_policies_use_true_lengths():
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[3]
     command = [str(Path(sys.executable).parent / "lbal"), "replay", "sample_traces/requests_2000.jsonl"]
     shape = ["--dp-size", "4", "--max-num-seqs", "16"]
 

@@ -13,37 +13,41 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import setuptools
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SETUPTOOLS = PROJECT["tool"]["setuptools"]
 MODELS = json.loads(files("lbal.analyzers.models.data").joinpath("models.json").read_text(encoding="utf-8"))
 
 
-def packages_on_disk():
-    folders = {path.parent for top in ("analyzers", "replay", "cli") for path in (ROOT / top).rglob("*.py")}
-    return {"lbal." + ".".join(folder.relative_to(ROOT).parts) for folder in folders}
+TOPS = ("analyzers", "replay", "cli")
 
 
-def test_every_package_on_disk_is_installed_and_no_other():
-    assert set(SETUPTOOLS["packages"]) == packages_on_disk()
+def code_folders():
+    return {path.parent for top in TOPS for path in (ROOT / top).rglob("*.py")}
 
 
-def test_every_package_has_an_init_file():
-    missing = [name for name in packages_on_disk() if not (ROOT / name[5:].replace(".", "/") / "__init__.py").is_file()]
+@pytest.mark.parametrize("top", TOPS)
+def test_the_package_is_a_link_to_its_folder(top):
+    assert (ROOT / "lbal" / top).samefile(ROOT / top)
+    assert (ROOT / "lbal" / top).readlink() == Path("..") / top
+
+
+def test_every_folder_of_code_is_a_package_that_gets_installed():
+    missing = [folder for folder in code_folders() if not (folder / "__init__.py").is_file()]
     assert missing == []
+    found = setuptools.find_packages(str(ROOT), include=["lbal", "lbal.*"])
+    assert set(found) == {"lbal"} | {"lbal." + ".".join(folder.relative_to(ROOT).parts) for folder in code_folders()}
 
 
 def test_every_file_that_is_not_python_is_declared_as_package_data():
-    globs = {(name, pattern) for name, patterns in SETUPTOOLS["package-data"].items() for pattern in patterns}
-    for name in packages_on_disk():
-        folder = ROOT / name[5:].replace(".", "/")
-        declared = {path.name for package, pattern in globs if package == name for path in folder.glob(pattern)}
-        present = {path.name for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
-        assert present == declared, name
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    for folder in code_folders():
+        present = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert present == {path for pattern in patterns for path in folder.glob(pattern)}, folder
 
 
-@pytest.mark.parametrize("package", ["lbal.analyzers", "lbal.replay", "lbal.cli"])
+@pytest.mark.parametrize("package", ["lbal", "lbal.analyzers", "lbal.replay", "lbal.cli"])
 def test_packages_are_marked_as_typed(package):
     assert files(package).joinpath("py.typed").is_file()
 

@@ -14,7 +14,7 @@ from lbal.analyzers.compare.intervals import mean_interval
 from lbal.cli.main import run
 from lbal.replay.experiment.repeats import block_length, resampled
 
-TRACE = str(Path(__file__).resolve().parents[1] / "sample_traces" / "skewed_8_ranks.jsonl")
+TRACE = str(Path(__file__).resolve().parents[3] / "sample_traces" / "skewed_8_ranks.jsonl")
 TWO = ["--policy", "jsq", "--policy", "random"]
 
 

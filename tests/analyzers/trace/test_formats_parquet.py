@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats import read_trace
 from lbal.analyzers.trace.trace import MAX_TOKENS, REQUEST_COLUMNS, STEP_COLUMNS, TIMES_IN_ORDER, Trace, TraceMeta
-from lbal.analyzers.trace.writing import write_native, write_parquet
+from lbal.analyzers.trace.writing.native import write_native, write_parquet
 
 REQUESTS = pl.DataFrame({"request_id": ["a", "b"], "prompt_tokens": [5, 6], "output_tokens": [2, 3]})
 STEPS = pl.DataFrame(
