@@ -102,8 +102,8 @@ def _step_result(
     from lbal.analyzers.energy.binned_sums import step_series
     from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
     from lbal.analyzers.result.result import Result, Run, input_record
-    from lbal.cli.wording.energy import analysis_counterfactual
-    from lbal.cli.wording.findings import analysis_headline, analysis_headroom, window_note
+    from lbal.analyzers.wording.energy import analysis_counterfactual
+    from lbal.analyzers.wording.findings import analysis_headline, analysis_headroom, window_note
     from lbal.replay.scenario.drift import parse_drift
 
     meta = trace.meta
@@ -170,8 +170,8 @@ def _placed_anew(run: Run, analysis: StepAnalysis, drift: Drift, max_num_seqs: i
     from dataclasses import replace
 
     from lbal.analyzers.metrics import measure
+    from lbal.analyzers.wording.findings import SMALLEST_SHARE, placement_sentence
     from lbal.cli.output.progress import replay_progress
-    from lbal.cli.wording.findings import SMALLEST_SHARE, placement_sentence
     from lbal.replay.engine.engine import Cluster
     from lbal.replay.experiment.same_admissions import idle_placed_anew
 
@@ -192,7 +192,7 @@ def _demand_result(
     from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
     from lbal.analyzers.requests.demand import demand
     from lbal.analyzers.result.result import Result, input_record
-    from lbal.cli.wording.findings import demand_headline
+    from lbal.analyzers.wording.findings import demand_headline
     from lbal.replay.experiment.rate_scale import rate_scale_for
 
     assert trace.requests is not None

@@ -41,9 +41,9 @@ def calibrate(
     from lbal.analyzers.models.power_models import checked_gpu
     from lbal.analyzers.result.result import Result, input_record
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.analyzers.wording.energy import calibration_headline
     from lbal.cli.output.console import deliver
     from lbal.cli.output.files import check_target, suffix_of
-    from lbal.cli.wording.energy import calibration_headline
 
     if output is not None:
         suffix_of(output, TARGETS)

@@ -167,8 +167,8 @@ def _result(
     from lbal.analyzers.compare.pairs import with_runs
     from lbal.analyzers.result.reading import read_result
     from lbal.analyzers.result.result import Result
+    from lbal.analyzers.wording.differences import check_headline
     from lbal.cli.results.comparing import config_changes_of, inputs_of
-    from lbal.cli.wording.differences import check_headline
 
     stored = with_runs(read_result(head, any_schema="schema" in allowed))
     pairs, base, agreed = _pairs(stored, settings, allowed, run, base_run)

@@ -31,9 +31,9 @@ def compare(
     from lbal.analyzers.errors import UsageError
     from lbal.analyzers.result.reading import read_result
     from lbal.analyzers.result.result import Result
+    from lbal.analyzers.wording.differences import compare_headline, missing_notes
     from lbal.cli.output.console import check_reports, deliver
     from lbal.cli.results.comparing import allowed_mismatches, inputs_of, pair_record, refuse_mismatch
-    from lbal.cli.wording.differences import compare_headline, missing_notes
 
     outputs = output or []
     allowed = allowed_mismatches(allow_mismatch or [])

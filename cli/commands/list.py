@@ -142,9 +142,9 @@ def _show(
     """
     from lbal.analyzers.errors import UsageError, unknown_name
     from lbal.analyzers.result.result import Result
+    from lbal.analyzers.wording.numbers import legend_text, listing_text
     from lbal.cli.output.console import emit
     from lbal.cli.reports.json import JsonReport
-    from lbal.cli.wording.numbers import legend_text, listing_text
 
     names = [next(iter(row.values())) for row in rows]
     chosen = [index for index, name in enumerate(names) if text.lower() in name.lower()]

@@ -270,7 +270,7 @@ def _with_slot_use(
     from dataclasses import replace
 
     from lbal.analyzers.errors import UsageError
-    from lbal.cli.wording.numbers import percent
+    from lbal.analyzers.wording.numbers import percent
     from lbal.replay.experiment.rate_scale import find_rate_scale
 
     if conditions.arrivals == "backlog":
@@ -341,9 +341,9 @@ def _result(
     sized: bool,
 ) -> Any:
     from lbal.analyzers.result.result import Result, input_record
+    from lbal.analyzers.wording.findings import replay_headline, window_note
     from lbal.cli.results.replay_findings import savings, with_bands, with_fidelity_of, with_headroom
     from lbal.cli.results.replay_setting import notes_on_load, replay_config
-    from lbal.cli.wording.findings import replay_headline, window_note
     from lbal.replay.experiment.figures import reference_of, run_of, with_savings
 
     config = replay_config(cluster, conditions, window, view)

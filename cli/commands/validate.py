@@ -18,9 +18,9 @@ def validate(
     """Check that traces can be read whole; says what is in them, or where the first is wrong (exit code 2)."""
     from lbal.analyzers.result.result import Result, input_record
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.analyzers.wording.numbers import count, listed
     from lbal.cli.output.console import emit, say
     from lbal.cli.reports.json import JsonReport
-    from lbal.cli.wording.numbers import count, listed
 
     records: list[dict[str, Any]] = []
     notes: list[str] = []

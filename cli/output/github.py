@@ -8,7 +8,7 @@ from typing import Any
 
 from lbal.analyzers.errors import OutputError
 from lbal.analyzers.result.result import Result
-from lbal.cli.wording.differences import gate_sentence, gate_status
+from lbal.analyzers.wording.differences import gate_sentence, gate_status
 
 MOST_SUMMARY_BYTES = 1024 * 1024 - 16 * 1024
 """GitHub refuses summaries of more than 1 MiB; some of it is left to other steps' lines in the same file."""

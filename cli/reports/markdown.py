@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result.result import Result, Run
+from lbal.analyzers.wording.numbers import count, percent, shown_unit, shown_value
+from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.json import json_text
 from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
@@ -21,8 +23,6 @@ from lbal.cli.reports.table import (
     rank_table,
     shown_names,
 )
-from lbal.cli.wording.numbers import count, percent, shown_unit, shown_value
-from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
 
 MOST_COLUMNS = 8
 """More runs than these are rows instead of columns."""

@@ -16,11 +16,7 @@ from rich.text import Text
 
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.result.result import Result, Run
-from lbal.cli.reports.base import Report
-from lbal.cli.reports.parts.bars import drawings
-from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
-from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
-from lbal.cli.wording.numbers import (
+from lbal.analyzers.wording.numbers import (
     UNITS_OF_COEFFICIENTS,
     bands_text,
     coefficient,
@@ -31,7 +27,11 @@ from lbal.cli.wording.numbers import (
     shown_unit,
     shown_value,
 )
-from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
+from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
+from lbal.cli.reports.base import Report
+from lbal.cli.reports.parts.bars import drawings
+from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
+from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
 
 PIPE_WIDTH = 10_000
 COLUMN_GAP = 3

@@ -30,10 +30,10 @@ def repeated_result(
 ) -> Result:
     """The means over the seeds, with 95% intervals and paired differences against the reference."""
     from lbal.analyzers.result.result import Result, input_record
+    from lbal.analyzers.wording.differences import difference_record
+    from lbal.analyzers.wording.findings import replay_headline, replay_headroom, window_note
     from lbal.cli.results.replay_findings import least_idle
     from lbal.cli.results.replay_setting import notes_on_load, replay_config
-    from lbal.cli.wording.differences import difference_record
-    from lbal.cli.wording.findings import replay_headline, replay_headroom, window_note
     from lbal.replay.experiment.figures import reference_of
     from lbal.replay.experiment.repeats import means
 
@@ -88,7 +88,7 @@ def _headline(text: str, best: str, pairs: list[dict[str, Any]], repeat: int) ->
 
 
 def _note(experiment: Experiment, seeds: list[int]) -> str:
-    from lbal.cli.wording.numbers import count
+    from lbal.analyzers.wording.numbers import count
     from lbal.replay.experiment.repeats import block_length
 
     text = f"figures are means over the seeds {seeds[0]} to {seeds[-1]}"

@@ -20,7 +20,7 @@ def least_idle(runs: Sequence[Run]) -> Run:
 
 def savings(runs: list[Run], view: EnergyView) -> list[str]:
     """What the policy that idles least saves in energy, in words."""
-    from lbal.cli.wording.energy import energy_findings
+    from lbal.analyzers.wording.energy import energy_findings
     from lbal.replay.experiment.figures import reference_of
 
     return energy_findings(runs, reference_of(runs), least_idle(runs), view)
@@ -31,7 +31,7 @@ def with_bands(
 ) -> tuple[list[Run], dict[str, Any]]:
     """The runs with their ranges, and how the best compares with the reference over the bands."""
     from lbal.analyzers.energy.sensitivity import compare
-    from lbal.cli.wording.energy import band_findings
+    from lbal.analyzers.wording.energy import band_findings
     from lbal.replay.experiment.figures import banded, reference_of, with_ranges
 
     found = [banded(replayed, window) for replayed in replays]
@@ -53,7 +53,7 @@ def with_fidelity_of(trace: Trace, runs: list[Run], cluster: Cluster, window: An
     if trace.steps is None or all(run.policy != "recorded" for run in runs):
         return runs, {}
     from lbal.analyzers.analysis.fidelity import fidelity_of, with_fidelity
-    from lbal.cli.wording.energy import fidelity_findings
+    from lbal.analyzers.wording.energy import fidelity_findings
 
     found = fidelity_of(trace, runs, cluster.step_model, window)
     if found is None:
@@ -74,8 +74,8 @@ def with_headroom(
     """The runs with their headroom, and what it and the counterfactual say."""
     from dataclasses import replace
 
-    from lbal.cli.wording.energy import replay_counterfactual
-    from lbal.cli.wording.findings import replay_headroom
+    from lbal.analyzers.wording.energy import replay_counterfactual
+    from lbal.analyzers.wording.findings import replay_headroom
     from lbal.replay.experiment.figures import headroom_of, reference_of, with_recovered
 
     bounds = [headroom_of(replayed, workload, cluster, conditions, window) for replayed in replays]
@@ -94,8 +94,8 @@ def _placed_anew(
     from dataclasses import replace
 
     from lbal.analyzers.metrics import measure
+    from lbal.analyzers.wording.findings import SMALLEST_SHARE, placement_sentence
     from lbal.cli.output.progress import replay_progress
-    from lbal.cli.wording.findings import SMALLEST_SHARE, placement_sentence
     from lbal.replay.experiment.figures import rows_of
     from lbal.replay.experiment.same_admissions import admissions_of, idle_placed_anew
 

@@ -44,7 +44,7 @@ def notes_on_load(
 ) -> list[str]:
     """Whether the ranks are mostly empty or overloaded; `sized` where the rate scale was found by --slot-use."""
     from lbal.analyzers.requests.demand import demand
-    from lbal.cli.wording.findings import load_notes
+    from lbal.analyzers.wording.findings import load_notes
     from lbal.replay.experiment.rate_scale import rate_scale_for
 
     span = None

@@ -30,8 +30,9 @@ TABLE = {
     "analyzers/models/data": "",
     "analyzers/result": "analyzers analyzers/trace analyzers/barrier",
     "analyzers/compare": "analyzers analyzers/trace analyzers/energy analyzers/result",
+    "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/energy analyzers/result analyzers/compare",
     "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/energy "
-    "analyzers/calibration analyzers/models analyzers/result",
+    "analyzers/calibration analyzers/models analyzers/result analyzers/compare analyzers/wording",
     # replay: what would have happened
     "replay": "",
     "replay/scenario": "analyzers*",
@@ -41,14 +42,13 @@ TABLE = {
     "replay/policies": "analyzers* replay/policy replay/engine replay/solver",
     "replay/experiment": "analyzers* replay/scenario replay/policy replay/engine replay/policies",
     # cli: saying it
-    "cli/wording": "analyzers*",
-    "cli/options": "analyzers* cli/wording",
-    "cli/reports/parts": "analyzers* cli/wording",
-    "cli/reports/page": "analyzers* cli/wording cli/reports cli/reports/parts",
-    "cli/reports": "analyzers* cli/wording cli/reports/parts cli/reports/page",
-    "cli/output": "analyzers* replay* cli/wording cli/reports",
-    "cli/results": "analyzers* replay* cli/options cli/wording cli/output",
-    "cli/commands": "analyzers* replay* cli/options cli/wording cli/reports cli/output cli/results",
+    "cli/options": "analyzers*",
+    "cli/reports/parts": "analyzers*",
+    "cli/reports/page": "analyzers* cli/reports cli/reports/parts",
+    "cli/reports": "analyzers* cli/reports/parts cli/reports/page",
+    "cli/output": "analyzers* replay* cli/reports",
+    "cli/results": "analyzers* replay* cli/options cli/output",
+    "cli/commands": "analyzers* replay* cli/options cli/reports cli/output cli/results",
     "cli": "analyzers* cli/commands",
 }
 """Folder -> folders that its files may import, beside their own; `x*` is x and all in it. Lower ones stand first."""

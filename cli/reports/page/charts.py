@@ -17,8 +17,8 @@ from lbal.analyzers.barrier.accounts import CAUSES
 from lbal.analyzers.barrier.thinned import IDLE_BINS
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result.result import Run
-from lbal.cli.wording.numbers import shown_unit
-from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
+from lbal.analyzers.wording.numbers import shown_unit
+from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
 ROWS = "rows"
 MOST_RANK_BARS = 128

@@ -8,10 +8,10 @@ from typing import Any
 from lbal.analyzers.barrier.thinned import MOST_BUCKETS, MOST_MAP_RANKS, MOST_MAP_STEPS
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result.result import Result, Run
+from lbal.analyzers.wording.numbers import count, power_text
 from lbal.cli.reports.page import charts, figures, selection
 from lbal.cli.reports.page.charts import Chart
 from lbal.cli.reports.page.markup import escaped, facts, folded, paragraphs, section
-from lbal.cli.wording.numbers import count, power_text
 
 SIDE_BY_SIDE = figures.TILES
 MOST_OPEN_RANKS, MOST_TABLED_RANKS = 16, 128

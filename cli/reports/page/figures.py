@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lbal.analyzers.metrics import METRICS, Measure, Metric
 from lbal.analyzers.result.result import Result, Run
+from lbal.analyzers.wording.numbers import percent, shown_unit, shown_value
+from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.page import selection
 from lbal.cli.reports.page.markup import escaped, folded, paragraphs, table
 from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
-from lbal.cli.wording.numbers import percent, shown_unit, shown_value
-from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
 
 TILES = ("barrier_idle_fraction", "tokens_per_second", "tpot_ms_p99", "queue_wait_ms_p99", "energy_joules_per_token")
 ENERGY = ("energy", "facility", "carbon", "electricity", "idle_electricity", "idle_money", "perfect_balance_energy")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lbal.analyzers.energy.binned_sums import columns_of, rebinned
 from lbal.analyzers.result.result import Run
-from lbal.cli.wording.numbers import percent
+from lbal.analyzers.wording.numbers import percent
 
 HEIGHT = 6
 MOST_RANKS = 64

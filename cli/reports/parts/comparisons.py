@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from lbal.analyzers.result.result import Result
-from lbal.cli.wording.differences import (
+from lbal.analyzers.wording.differences import (
     COLUMNS,
     LEFT_COLUMNS,
     change_lines,

@@ -27,8 +27,8 @@ from lbal.analyzers.barrier.bounds import (
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.trace.trace import StepArrays
+from lbal.analyzers.wording.findings import headroom_sentence
 from lbal.cli.main import run
-from lbal.cli.wording.findings import headroom_sentence
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.experiment.figures import headroom_of
 from lbal.replay.policy.policy import POLICIES, parse_policy

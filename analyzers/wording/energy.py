@@ -9,7 +9,7 @@ from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import Comparison
 from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result.result import Run
-from lbal.cli.wording.numbers import UNITS_OF_COEFFICIENTS, coefficient, listed, percent, shown_value
+from lbal.analyzers.wording.numbers import UNITS_OF_COEFFICIENTS, coefficient, listed, percent, shown_value
 
 SMALLEST = 5e-5
 """Shares below it are told as none."""

@@ -9,7 +9,7 @@ from typing import Any
 from lbal.analyzers.compare.differences import differences
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result.result import Run
-from lbal.cli.wording.numbers import count, listed, percent, shown_unit, shown_value
+from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value
 
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
 LEFT_COLUMNS = 3

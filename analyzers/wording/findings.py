@@ -8,8 +8,8 @@ from typing import Any
 from lbal.analyzers.barrier.bounds import recovered_fraction
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result.result import Run
-from lbal.cli.wording.numbers import count, percent, shown_value
-from lbal.cli.wording.vocabulary import CAUSES_IN_WORDS
+from lbal.analyzers.wording.numbers import count, percent, shown_value
+from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
 EMPTY_SLOT_USE = 0.25
 NOTABLE_STRAGGLER = 1.5
