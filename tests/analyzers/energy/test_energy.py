@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_released_simulator import OURS, SHAPES, cluster_of
+from released_setting import OURS, SHAPES, cluster_of
 
 from lbal.analyzers.barrier.accounts import PowerCurves, account
 from lbal.analyzers.barrier.step_time import StepTimeModel

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.formats import ReadOptions, delimited, read_trace
+from lbal.analyzers.trace.formats import ReadOptions, read_trace
+from lbal.analyzers.trace.reading import delimited
 from lbal.analyzers.trace.source import Block
 from lbal.analyzers.trace.trace import Trace
 

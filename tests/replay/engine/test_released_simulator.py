@@ -11,22 +11,17 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from released_setting import OURS, SHAPES, cluster_of
 
 from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.formats import read_trace
-from lbal.replay.engine.engine import Cluster, Conditions, Replay, replay
+from lbal.replay.engine.engine import Conditions, Replay, replay
 from lbal.replay.experiment.figures import run_of
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.scenario.workload import Workload
 
-OURS = {"FCFS": "fcfs", "JSQ": "jsq-kv", "RR": "round-robin:restart=true", "ALIGN": "align-max"}
-SHAPES = [(16, 72), (32, 72), (8, 16)]
 IDLE_W, MAX_W, GAMMA = 100.0, 400.0, 0.7
 RELATIVE = 1e-9
-
-
-def cluster_of(ranks: int, slots: int) -> Cluster:
-    return Cluster(ranks, slots, step_model("paper-release", slots))
 
 
 def released_figures(replayed: Replay) -> dict[str, float]:

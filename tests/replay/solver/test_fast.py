@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from brute_force import best_of_all
 from hypothesis import HealthCheck, given, settings
+from small_problems import UNLIMITED, assert_is_possible, problem_of, small_problems
 from step_problems import bursty_lengths, problems_of_a_replay
-from test_solver_exact import UNLIMITED, assert_is_possible, problem_of, small_problems
 
 from lbal.replay.solver import Solution, StepProblem, solve
 from lbal.replay.solver.fast import fast_placement
