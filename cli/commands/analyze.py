@@ -67,9 +67,9 @@ def analyze(
 
     outputs = output or []
     chosen(window, WINDOWS, "--window")
-    check_reports(outputs, force=force, input_name=trace)
-    drawing = Drawing(outputs, steps)
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
+    check_reports(outputs, force=force, reads=[trace, *models.files()])
+    drawing = Drawing(outputs, steps)
     models.check()
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lbal.cli.options.options import AsJson, Force, FormatName, Input, Strict
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TARGETS = {".json": "the model"}
 
@@ -43,11 +40,11 @@ def calibrate(
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.wording.energy import calibration_headline
     from lbal.cli.output.console import deliver
-    from lbal.cli.output.files import check_target, suffix_of
+    from lbal.cli.output.targets import check_targets, suffix_of
 
     if output is not None:
         suffix_of(output, TARGETS)
-        check_target(output, force=force, input_name=trace)
+        check_targets([output], force=force, reads=[trace])
     gpu = checked_gpu(gpu)
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     found = fit(read, name)
@@ -68,10 +65,7 @@ def calibrate(
 
 
 def _write(name: str, record: dict[str, Any], force: bool) -> None:
-    from lbal.cli.output.files import check_target, write_file
+    from lbal.cli.output.files import write_text
     from lbal.cli.reports.json import json_text
 
-    def write(path: Path) -> None:
-        path.write_text(json_text(record), encoding="utf-8", newline="\n")
-
-    write_file(check_target(name, force=force), write)
+    write_text(name, json_text(record), force=force)

@@ -67,9 +67,9 @@ def check(
         check_settings(config), baseline, fail_on or [], warn_on or [], allow_mismatch or [], strict=strict
     )
     if record_baseline:
-        _record(head, settings.baseline)
+        _record(head, settings)
         return
-    reports = GateReports.of(report or [], output or [], force=force, head=head)
+    reports = GateReports.of(report or [], output or [], force=force, reads=[head, settings.baseline, settings.file])
     gates = _gates(settings)
     allowed = allowed_mismatches(settings.allow_mismatch)
     result = _result(head, settings, gates, allowed, run, base_run, seed)
@@ -97,7 +97,7 @@ def _merged(
     )
 
 
-def _record(head: str, baseline: str | None) -> None:
+def _record(head: str, settings: CheckSettings) -> None:
     """Put the bytes of the head, which must be a result with runs, in place of the baseline."""
     from pathlib import Path
 
@@ -105,14 +105,16 @@ def _record(head: str, baseline: str | None) -> None:
     from lbal.analyzers.errors import UsageError
     from lbal.analyzers.result.reading import read_result
     from lbal.cli.output.console import say
-    from lbal.cli.output.files import check_target, write_file
+    from lbal.cli.output.files import write_file
+    from lbal.cli.output.targets import check_targets
 
+    baseline = settings.baseline
     if baseline is None:
         raise UsageError("--record-baseline: there is no baseline to record, expected --baseline FILE")
-    target = check_target(baseline, force=True, input_name=head)
+    check_targets([baseline], force=True, reads=[head, settings.file])
     with_runs(read_result(head))
     content = Path(head).read_bytes()
-    write_file(target, lambda path: _write(path, content))
+    write_file(baseline, lambda path: _write(path, content), force=True)
     say(f"recorded {head} as the baseline {baseline}")
 
 

@@ -37,8 +37,7 @@ def compare(
 
     outputs = output or []
     allowed = allowed_mismatches(allow_mismatch or [])
-    for name in (base, *(heads or [])):
-        check_reports(outputs, force=force, input_name=name)
+    check_reports(outputs, force=force, reads=[base, *(heads or [])])
     first, *others = (with_runs(read_result(name, any_schema="schema" in allowed)) for name in (base, *(heads or [])))
     records = []
     for head in others:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,21 +29,23 @@ def convert(
     """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
-    from lbal.cli.output.console import say
-    from lbal.cli.output.files import check_target, suffix_of, write_file
+    from lbal.cli.output.console import binary_stdout, say
+    from lbal.cli.output.files import write_file
+    from lbal.cli.output.targets import check_targets, suffix_of
 
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
-        check_target(target, force=force, input_name=trace)
+        check_targets([target], force=force, reads=[trace])
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     for warning in read.meta.warnings:
         say(f"note: {warning}")
     if suffix is None:
-        write_native(read, sys.stdout.buffer)
+        with binary_stdout() as stream:
+            write_native(read, stream)
         return
 
     def write(path: Path) -> None:
         (write_parquet if suffix == ".parquet" else write_native)(read, path)
 
-    write_file(check_target(target, force=force), write)
+    write_file(target, write, force=force)
     say(f"wrote {target}: {read.num_requests:,} requests, {read.num_steps:,} steps")

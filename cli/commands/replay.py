@@ -120,8 +120,8 @@ def replay(
     from lbal.analyzers.errors import UsageError
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.cli.output.collecting import Drawing
-    from lbal.cli.output.console import check_reports, deliver, report_suffixes
-    from lbal.cli.output.files import suffix_of
+    from lbal.cli.output.console import deliver, report_suffixes
+    from lbal.cli.output.targets import check_targets, suffix_of
     from lbal.cli.results.repeating import check_repeats, repeated_result
     from lbal.replay.experiment.repeats import Experiment
     from lbal.replay.scenario.drift import parse_drift
@@ -132,14 +132,17 @@ def replay(
         chosen(arrivals, ("trace", "backlog"), "--arrivals")
     if binding is not None:
         chosen(binding, ("pool", "immediate"), "--binding")
-    check_reports(outputs, force=force, input_name=trace, also=TRACE_SUFFIXES)
+    known = {**report_suffixes(), **TRACE_SUFFIXES}
+    traces = [name for name in outputs if suffix_of(name, known) in TRACE_SUFFIXES]
+    models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     specs = policy or ["round-robin", "jsq", "jsq-kv"]
     policies = _policies(specs)
-    traces = [name for name in outputs if suffix_of(name, {**report_suffixes(), **TRACE_SUFFIXES}) in TRACE_SUFFIXES]
-    _one_trace_per_policy(traces, policies)
+    trace_files = _trace_files(traces, policies)
+    reports = [name for name in outputs if name not in traces]
+    reads = [trace, *models.files(), *_policy_files(specs)]
+    check_targets([*reports, *(file for files in trace_files for file in files)], force=force, reads=reads)
     check_repeats(repeat, resample, traces=bool(traces), bands=bands)
-    drawing = Drawing([name for name in outputs if name not in traces], steps)
-    models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
+    drawing = Drawing(reports, steps)
     models.check()
     read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
     workload, cluster, conditions, notes = _setting(
@@ -168,13 +171,13 @@ def replay(
         deliver(result, as_json=as_json, outputs=outputs, force=force)
         return
     replays, watches = [], []
-    for each in policies:
+    for each, files in zip(policies, trace_files, strict=True):
         watches.append(drawing.watch(len(policies)))
         replayed = _replayed(
             workload, cluster, each, conditions, view, watches[-1], keep_steps=bool(traces), bands=bands
         )
-        for name in traces:
-            _write_trace(replayed, name.replace("{policy}", each.name), force)
+        for name in files:
+            _write_trace(replayed, name, force)
         replays.append(replayed)
     result = _result(read, workload, cluster, conditions, window, replays, notes, view, bands=bands, sized=sized)
     if drawing.needs:
@@ -206,8 +209,16 @@ def _policies(specs: list[str]) -> list[Policy]:
     return policies
 
 
-def _one_trace_per_policy(traces: list[str], policies: list[Policy]) -> None:
+def _policy_files(specs: list[str]) -> list[str]:
+    """The Python files that policies are read from."""
+    heads = [spec.partition(":")[0] for spec in specs]
+    return [head for head in heads if head.endswith(".py")]
+
+
+def _trace_files(traces: list[str], policies: list[Policy]) -> list[tuple[str, ...]]:
+    """For each policy, the files that its replayed trace is written to. Raises `UsageError` where they would share."""
     from lbal.analyzers.errors import UsageError
+    from lbal.cli.output.targets import names_per_run
 
     for name in traces:
         if len(policies) > 1 and "{policy}" not in name:
@@ -215,6 +226,10 @@ def _one_trace_per_policy(traces: list[str], policies: list[Policy]) -> None:
                 f"-o {name}: a trace holds one policy and there are {len(policies)}, "
                 "expected one --policy, or {policy} in the name of the file"
             )
+    runs = [(each.name, each.label) for each in policies]
+    if not traces:
+        return [()] * len(runs)
+    return list(zip(*(names_per_run(name, runs) for name in traces), strict=True))
 
 
 def _setting(
@@ -316,15 +331,15 @@ def _replayed(
 
 def _write_trace(replayed: Replay, name: str, force: bool) -> None:
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
-    from lbal.cli.output.files import check_target, write_file
+    from lbal.cli.output.files import write_file
 
     def write(path: Path) -> None:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             write_parquet(replayed.trace, path)
         else:
             write_native(replayed.trace, path)
 
-    write_file(check_target(name, force=force), write)
+    write_file(name, write, force=force)
 
 
 def _result(

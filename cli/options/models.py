@@ -37,6 +37,12 @@ class ModelOptions:
         given = rank_speeds(self.rank_speed)
         return model.with_speeds({**dict(model.rank_speeds), **given}) if given else model
 
+    def files(self) -> list[str]:
+        """The names among them that can only be files, or that exist as files."""
+        from lbal.analyzers.models.model_files import is_file
+
+        return [name for name in (self.step_model, self.power_model) if name is not None and is_file(name)]
+
     def arguments(self) -> list[str]:
         """The options as they were given, for a command line that is like this one."""
         found = [

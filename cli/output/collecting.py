@@ -10,7 +10,7 @@ from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline,
 from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
 from lbal.analyzers.errors import UsageError
 from lbal.cli.output.console import report_of, report_suffixes
-from lbal.cli.output.files import suffix_of
+from lbal.cli.output.targets import suffix_of
 
 if TYPE_CHECKING:
     from lbal.analyzers.barrier.accounts import BarrierAccounts

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, TextIO
 
-from lbal.analyzers.errors import OutputError, UsageError
+from lbal.analyzers.errors import OutputError
 from lbal.analyzers.result.result import Result
-from lbal.cli.output.files import check_target, suffix_of, write_file
+from lbal.cli.output.files import write_text
+from lbal.cli.output.targets import check_targets, suffix_of
 from lbal.cli.reports import REPORTS, Report
 
 
@@ -26,15 +29,14 @@ def report_of(suffix: str) -> type[Report]:
     return next(cls for cls in REPORTS.classes() if suffix in cls.suffixes)
 
 
-def check_reports(outputs: Sequence[str], *, force: bool, input_name: str, also: dict[str, str] | None = None) -> None:
-    """Refuse outputs that no report can write or that cannot be written, before any work is done."""
-    known = {**report_suffixes(), **(also or {})}
-    paths = []
+def check_reports(outputs: Sequence[str], *, force: bool, reads: Sequence[str | None]) -> None:
+    """Refuse outputs that no report can write, or that cannot be written, before any work is done.
+
+    `reads` names all that the command reads, its main input first.
+    """
     for name in outputs:
-        suffix_of(name, known)
-        paths.append(check_target(name, force=force, input_name=input_name))
-        if paths.count(paths[-1]) > 1:
-            raise UsageError(f"-o {name}: stands twice, expected different files")
+        suffix_of(name, report_suffixes())
+    check_targets(outputs, force=force, reads=reads)
 
 
 def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: bool) -> None:
@@ -56,8 +58,7 @@ def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: boo
 
 def write_report(report: type[Report], result: Result, name: str, *, force: bool) -> None:
     """One report of the result to a file, whole or not at all."""
-    text = report().render(result)
-    write_file(check_target(name, force=force), lambda path: _write_text(path, text))
+    write_text(name, report().render(result), force=force)
 
 
 def emit(text: str) -> None:
@@ -65,18 +66,28 @@ def emit(text: str) -> None:
 
     Raises `OutputError` where stdout is closed or full; `BrokenPipeError` where its reader has gone.
     """
+    with _stdout() as stream:
+        encoding = stream.encoding or "utf-8"
+        whole = text.encode("utf-8", errors="backslashreplace").decode()  # halves of surrogate pairs
+        stream.write(whole.encode(encoding, errors="replace").decode(encoding))
+        stream.flush()
+
+
+@contextmanager
+def binary_stdout() -> Iterator[BinaryIO]:
+    """Stdout for bytes; raises as `emit` does."""
+    with _stdout() as stream:
+        yield stream.buffer
+        stream.flush()
+
+
+@contextmanager
+def _stdout() -> Iterator[TextIO]:
     if sys.stdout is None:
         raise OutputError("standard output: is closed, expected one that can be written")
-    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding))
-        sys.stdout.flush()
+        yield sys.stdout
     except BrokenPipeError:
         raise
     except OSError as error:
         raise OutputError(f"standard output: cannot be written: {error.strerror or error}") from error
-
-
-def _write_text(path: object, text: str) -> None:
-    with open(str(path), "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)

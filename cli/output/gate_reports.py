@@ -8,8 +8,8 @@ from typing import Any
 
 from lbal.analyzers.errors import OutputError, UsageError
 from lbal.analyzers.result.result import Result
-from lbal.cli.output.console import check_reports, deliver, emit, say, write_report
-from lbal.cli.output.files import check_target
+from lbal.cli.output.console import deliver, emit, report_suffixes, say, write_report
+from lbal.cli.output.targets import check_targets, suffix_of
 from lbal.cli.reports import REPORTS
 
 
@@ -24,9 +24,15 @@ class GateReports:
     force: bool
 
     @classmethod
-    def of(cls, reports: Sequence[str], outputs: Sequence[str], *, force: bool, head: str) -> GateReports:
-        """From `--report NAME[=FILE]` and `-o FILE`; refuses what cannot be written before any work is done."""
-        check_reports(outputs, force=force, input_name=head)
+    def of(
+        cls, reports: Sequence[str], outputs: Sequence[str], *, force: bool, reads: Sequence[str | None]
+    ) -> GateReports:
+        """From `--report NAME[=FILE]` and `-o FILE`; refuses what cannot be written before any work is done.
+
+        `reads` names the head, the baseline and the settings: none of them may be written.
+        """
+        for name in outputs:
+            suffix_of(name, report_suffixes())
         named = []
         for text in reports:
             name, _, file = text.partition("=")
@@ -37,8 +43,8 @@ class GateReports:
             REPORTS.get(name)
             if not file:
                 raise UsageError(f"--report {text}: it names no file, expected --report {name}=FILE")
-            check_target(file, force=force, input_name=head)
             named.append((name, file))
+        check_targets([*outputs, *(file for _name, file in named)], force=force, reads=reads)
         return cls(outputs, named, "github" in reports, force)
 
     def deliver(self, result: Result, *, as_json: bool) -> None:

@@ -33,7 +33,7 @@ def write_native(trace: Trace, target: str | Path | BinaryIO) -> None:
         out: Any = target
         if isinstance(target, str | Path):
             out = stack.enter_context(open(target, "wb"))
-            if str(target).endswith(".gz"):
+            if str(target).lower().endswith(".gz"):
                 out = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0))
         out.write(header_json(trace.meta) + b"\n")
         encoder = msgspec.json.Encoder()
