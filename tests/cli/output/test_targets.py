@@ -58,7 +58,9 @@ def test_two_runs_of_one_policy_have_files_of_their_own(here, capsys):
     assert run(["replay", "jsq.jsonl", *SMALL, *flags, "-o", "{policy}.out.jsonl"]) == 0
     names = {path.name for path in here.glob("*.out.jsonl")}
     assert names == {"power-of-two_signal=kv.out.jsonl", "power-of-two.out.jsonl", "fcfs.out.jsonl"}
-    engines = {json.loads(path.read_text().splitlines()[0])["config"]["parameters"]["signal"] for path in here.glob("p*")}
+    engines = {
+        json.loads(path.read_text().splitlines()[0])["config"]["parameters"]["signal"] for path in here.glob("p*")
+    }
     assert len(engines) == 2
 
 
