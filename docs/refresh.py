@@ -1,7 +1,8 @@
 """Rewrites what the documents take from the code, so that it stays true.
 
-    python docs/refresh.py           rewrite README.md and docs/*.md in place
-    python docs/refresh.py --check   only say which of them are stale (exit code 1)
+    python docs/refresh.py             rewrite README.md, CONTRIBUTING.md and docs/*.md in place
+    python docs/refresh.py --check     only say which of them are stale (exit code 1)
+    python docs/refresh.py docs/ci.md  only these, with or without --check
 
 Three things are rewritten: the output of the commands in ```console blocks, which are run anew (the blocks of one
 document in one scratch folder that has `sample_traces` and `docs` in it); tables between `<!-- table: NAME -->` and
@@ -11,6 +12,7 @@ document in one scratch folder that has `sample_traces` and `docs` in it); table
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 CONSOLE = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -206,7 +208,18 @@ def power_table() -> str:
     return table_of(("name", "busy", "wait", "idle", "h", "confidence"), rows)
 
 
+def folder_table() -> str:
+    """Every folder of code, with the first line of its package's docstring."""
+    rows = []
+    for top in ("analyzers", "replay", "cli"):
+        for file in sorted((ROOT / top).rglob("__init__.py"), key=lambda path: path.parent):
+            first_line = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+            rows.append((f"`{file.parent.relative_to(ROOT).as_posix()}/`", first_line))
+    return table_of(("folder", "what is in it"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "folders": folder_table,
     "metrics": metric_table,
     "policies": policy_table,
     "formats": format_table,
@@ -218,10 +231,15 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def main() -> int:
-    """Refresh every document, or check that they are fresh."""
+    """Refresh every document, or those that are named, or check that they are fresh."""
     only_check = "--check" in sys.argv[1:]
+    named = [Path(name).resolve() for name in sys.argv[1:] if name != "--check"]
+    for name in named:
+        if name not in DOCUMENTS:
+            print(f"{name} is none of the documents, expected README.md, CONTRIBUTING.md or docs/*.md", file=sys.stderr)
+            return 2
     stale = []
-    for document in DOCUMENTS:
+    for document in named or DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         fresh = refreshed(text)
         if fresh != text:

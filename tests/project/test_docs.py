@@ -102,6 +102,13 @@ def test_links_between_documents_lead_somewhere():
                 assert anchor in anchors, f"{name}: {target}"
 
 
+def test_files_and_folders_that_the_documents_name_are_there():
+    code = re.compile(r"`((?:analyzers|replay|cli|tests|docs|benchmarks|sample_traces|lbal)/[\w/.-]*)`")
+    named = [(name, path) for name, text in TEXTS.items() for path in code.findall(text)]
+    assert len(named) > 40
+    assert [(name, path) for name, path in named if not (ROOT / path).exists()] == []
+
+
 def test_the_models_that_the_documents_explain_are_the_ones_in_force():
     assert f"`{DEFAULT_STEP_MODEL}`" in TEXTS["docs/replay.md"]
     assert f"--step-model {PAPER_RELEASE}" in README

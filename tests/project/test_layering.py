@@ -107,6 +107,13 @@ def test_the_table_names_every_folder_of_code():
     assert set(TABLE) == {folder_of(path) for package in PACKAGES for path in modules(package)}
 
 
+def test_the_page_for_contributors_has_a_line_for_every_folder_of_the_table():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^\| `([\w/]+)/` \| (.+) \|$", text, re.MULTILINE))
+    assert set(lines) == set(TABLE), "run python docs/refresh.py CONTRIBUTING.md"
+    assert all(line.endswith(".") for line in lines.values())
+
+
 @pytest.mark.parametrize("folder", TABLE)
 def test_a_folder_imports_only_what_the_table_allows(folder):
     found = [
