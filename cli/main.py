@@ -8,84 +8,72 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from importlib.metadata import version
 from itertools import pairwise
-from typing import Annotated
 
-import typer
+from lbal.cli.interrupts import INTERRUPTED, MESSAGE, end_now, watch_signals
 
-from lbal.cli.commands.analyze import analyze
-from lbal.cli.commands.calibrate import calibrate
-from lbal.cli.commands.check import check
-from lbal.cli.commands.compare import compare
-from lbal.cli.commands.convert import convert
-from lbal.cli.commands.list import list_app
-from lbal.cli.commands.replay import replay
-from lbal.cli.commands.validate import validate
-
-FINE, GATE_FAILED, BAD_INPUT, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 3, 130
-
-app = typer.Typer(
-    name="lbal",
-    help="How much rank-time the decode barrier wastes, why, and what another routing policy would win back.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (analyze, replay, compare, check, calibrate, validate, convert):
-    app.command()(command)
-app.add_typer(list_app, name="list")
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"lbal {version('lbal')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    _version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-    ] = False,
-) -> None:
-    pass
+FINE, GATE_FAILED, BAD_INPUT, INTERNAL_ERROR = 0, 1, 2, 3
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    code = run(sys.argv[1:])
-    sys.exit(_flushed(code))
+    try:
+        watch_signals()
+        _open_standard_streams()
+        code = _flushed(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        code = _say(MESSAGE, INTERRUPTED)
+    if code == INTERRUPTED:
+        end_now()
+    sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """A closed standard stream leads nowhere, so that no file that is opened later takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Errors become one line on stderr."""
     from lbal.analyzers.errors import LbalError
 
+    for argument in arguments:
+        if not argument.isprintable() and any("\ud800" <= character <= "\udfff" for character in argument):
+            return _refuse(f"{argument!r}: is not UTF-8, expected arguments and file names in UTF-8")
     try:
+        from lbal.cli.app import app
+
         code = app(arguments, prog_name="lbal", standalone_mode=False)
     except LbalError as error:
         return _refuse(str(error))
     except BrokenPipeError:
         return FINE
     except OSError as error:
-        return _refuse(f"{error.filename or 'standard output'}: cannot be written: {error.strerror or error}")
+        # Files are read and written where their names are known; what has no name here is a standard stream.
+        place = error.filename or "standard output: cannot be written"
+        return _refuse(f"{place}: {error.strerror or error}")
     except MemoryError as error:
         return _refuse(f"there is not enough memory for this ({error}), expected a smaller trace or cluster")
-    except (KeyboardInterrupt, typer.Abort):
-        return _say("lbal: interrupted", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say(MESSAGE, INTERRUPTED)
     except SystemExit as error:
         # Typer exits by itself, with 1, when whoever reads its output has gone; that is no failed gate.
         return FINE if error.code == GATE_FAILED else int(error.code or FINE)
     except Exception as error:  # noqa: BLE001  the last resort: an uncaught one would exit 1, like a failed gate
+        if type(error).__name__ == "Abort":
+            return _say(MESSAGE, INTERRUPTED)
         message = getattr(error, "format_message", None)
         if type(error).__name__ == "NoArgsIsHelpError" and message is not None:
             return _say(message(), BAD_INPUT)
         if message is not None:
             return _refuse(_usage_message(error, message(), arguments))
         return _internal(error)
+    if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+        return _say(MESSAGE, INTERRUPTED)
     return code if isinstance(code, int) else FINE
 
 

@@ -143,8 +143,8 @@ def report_table() -> str:
 
 def command_reference() -> str:
     """Every command with its arguments and options, from the signatures of the command functions."""
+    from lbal.cli.app import app
     from lbal.cli.commands.list import list_app
-    from lbal.cli.main import app
 
     named = [(f"lbal {_name(info)}", info.callback) for info in app.registered_commands]
     named += [(f"lbal list {_name(info)}", info.callback) for info in list_app.registered_commands]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from polars.exceptions import PolarsError
 
 from lbal.analyzers.errors import OutputError
+from lbal.cli.output.scratch import scratch_folder
 from lbal.cli.output.targets import exists_already, is_parquet_trace
 
 
@@ -24,25 +24,20 @@ def write_file(name: str, write: Callable[[Path], None], *, force: bool) -> None
     """
     path = Path(os.path.realpath(name))
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=".lbal-", dir=path.parent))
-    except OSError as error:
-        raise _unwritable(name, error) from error
-    try:
-        draft = scratch / path.name
-        write(draft)
-        if not force:
-            _put_new(draft, path)
-        elif path.is_dir() or draft.is_dir():
-            _swap(draft, path, scratch / "replaced")
-        else:
-            _keep_mode(path, draft)
-            os.replace(draft, path)
+        with scratch_folder(path.parent) as scratch:
+            draft = scratch / path.name
+            write(draft)
+            if not force:
+                _put_new(draft, path)
+            elif path.is_dir() or draft.is_dir():
+                _swap(draft, path, scratch / "replaced")
+            else:
+                _keep_mode(path, draft)
+                os.replace(draft, path)
     except FileExistsError as error:
         raise exists_already(name) from error
     except (OSError, PolarsError) as error:
         raise _unwritable(name, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_text(name: str, text: str, *, force: bool) -> None:

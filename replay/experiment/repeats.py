@@ -23,6 +23,7 @@ from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result.result import Run
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.experiment.figures import headroom_of, run_of, with_recovered, with_savings
+from lbal.replay.experiment.workers import in_processes
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.scenario.workload import Workload
 
@@ -95,24 +96,16 @@ def resampled(workload: Workload, seed: int) -> Workload:
 
 def repeated(experiment: Experiment, repeats: int, jobs: int) -> Iterator[list[Run]]:
     """The runs of each seed, in the order of the seeds, computed in that many processes."""
-    from joblib import Parallel, delayed
-
     seeds = experiment.seeds(repeats)
     if min(jobs, repeats) == 1:
         yield from map(experiment.runs, seeds)
         return
     try:
-        yield from Parallel(n_jobs=min(jobs, repeats), return_as="generator")(
-            delayed(_runs)(experiment, seed) for seed in seeds
-        )
+        yield from in_processes(experiment.runs, seeds, min(jobs, repeats))
     except BrokenProcessPool as error:
         raise UsageError(
             f"--jobs: a process ended, most likely for lack of memory ({type(error).__name__}), expected fewer jobs"
         ) from error
-
-
-def _runs(experiment: Experiment, seed: int) -> list[Run]:
-    return experiment.runs(seed)
 
 
 def means(by_seed: Sequence[Sequence[Run]], seeds: Sequence[int], resample: Resample) -> list[Run]:

@@ -82,8 +82,8 @@ def test_the_result_of_every_command_fits_the_published_schema(name, stored, cap
 
 
 def test_every_command_that_prints_a_result_is_held_to_the_schema():
+    from lbal.cli.app import app
     from lbal.cli.commands.list import list_app
-    from lbal.cli.main import app
 
     names = [info.name or info.callback.__name__ for info in app.registered_commands]
     names += [

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lbal.analyzers.barrier.bounds import Admissions
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.trace.writing.native import write_native
-from lbal.cli.main import app
+from lbal.cli.app import app
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.experiment.figures import headroom_of, rows_of, run_of
 from lbal.replay.experiment.same_admissions import admissions_of, idle_placed_anew
