@@ -32,9 +32,7 @@ app.add_typer(list_app, name="list")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from lbal.cli.output.console import emit
-
-        emit(f"lbal {version('lbal')}\n")
+        print(f"lbal {version('lbal')}")
         raise typer.Exit
 
 
