@@ -32,14 +32,18 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL
 FILE = re.compile(r"(<!-- file: (\S+) -->\n+```\w+\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 
 
-def refreshed(text: str) -> str:
-    """A document as it should be."""
+ENVIRONMENT = Path(sys.executable).parent
+"""The folder of the programs `lbal` and `python`."""
+
+
+def refreshed(text: str, programs: Sequence[Path] = ()) -> str:
+    """A document as it should be. Commands find their programs in those folders first, then in this environment."""
     text = TABLE.sub(lambda found: found[1] + TABLES[found[2]](), text)
     text = FILE.sub(lambda found: found[1] + (ROOT / found[2]).read_text(encoding="utf-8"), text)
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("sample_traces", "docs"):
             (Path(scratch) / name).symlink_to(ROOT / name)
-        return CONSOLE.sub(lambda found: _with_output(found[0], scratch), text)
+        return CONSOLE.sub(lambda found: _with_output(found[0], scratch, programs), text)
 
 
 def commands(text: str) -> list[str]:
@@ -58,19 +62,19 @@ def _commands(block: str) -> list[str]:
     return found
 
 
-def _with_output(block: str, folder: str) -> str:
+def _with_output(block: str, folder: str, programs: Sequence[Path]) -> str:
     parts = []
     for command in _commands(block):
         shown = "$ " + command.replace("\n", "\n> ")
-        parts.append(f"{shown}\n{_output(command, folder)}")
+        parts.append(f"{shown}\n{_output(command, folder, programs)}")
     return "".join(parts)
 
 
-def _output(command: str, folder: str) -> str:
+def _output(command: str, folder: str, programs: Sequence[Path]) -> str:
     """What a command prints, stderr first where it comes first. A command that fails is a mistake in the document."""
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "FORCE_COLOR")}
     environment |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([*map(str, programs), str(ENVIRONMENT), os.environ["PATH"]]),
         "LC_ALL": "C.UTF-8",
         "PYTHONUTF8": "1",
     }

@@ -1,4 +1,4 @@
-"""Shared by the tests: where real traces lie, and small workloads."""
+"""Shared by the tests: the checkout that they test, where real traces lie, and small workloads."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ import numpy as np
 import polars as pl
 import pytest
 
+import lbal
 from lbal.replay.scenario.workload import Workload
 
+ROOT = Path(__file__).resolve().parents[1]
+if not ROOT.samefile(Path(lbal.__file__).parents[1]):
+    raise pytest.UsageError(
+        f"lbal is imported from {Path(lbal.__file__).parent}, not from {ROOT}: run `python -m pytest` in {ROOT}"
+    )
+# Processes that tests start use this checkout too, whatever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.pop("COLUMNS", None)  # parallel test runs set it, and the width of tables with it
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the real traces (shared/ beside the checkout) are not here")
-    return SHARED
+    if SHARED.is_dir():
+        return SHARED
+    missing = f"the real traces are not here: {SHARED}"
+    if os.environ.get("CI") and not os.environ.get("LBAL_WITHOUT_SHARED"):
+        pytest.fail(f"{missing}; CI is set, so this is no skip (LBAL_WITHOUT_SHARED=1 allows it)", pytrace=False)
+    pytest.skip(missing)
 
 
 @pytest.fixture

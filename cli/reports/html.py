@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar
@@ -75,16 +76,22 @@ def _tables(result: Result) -> str:
     return _notes(result) + f"<pre>{escaped(text)}</pre>\n" + section("configuration", "Configuration", configuration)
 
 
-def _scripts(charts: Sequence[Chart]) -> str:
+@cache
+def _chart_libraries() -> str:
+    """The scripts that draw the charts, in one piece; making it takes a second, and it is the same for every page."""
     import vl_convert
 
+    # Nothing in it may end the script element that holds it.
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def _scripts(charts: Sequence[Chart]) -> str:
     from lbal.cli.reports.page.charts import config
 
-    # The bundle ends no script element by itself; its names stay its own inside a function.
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     data = script_data({"config": config(), "charts": [chart.as_dict() for chart in charts]})
+    # Inside a function the names of the libraries stay their own.
     return (
-        f"<script>(() => {{\n{bundle}\n}})();</script>\n"
+        f"<script>(() => {{\n{_chart_libraries()}\n}})();</script>\n"
         f'<script type="application/json" id="page-data">{data}</script>\n'
         f"<script>\n{_asset('page.js')}</script>\n"
     )

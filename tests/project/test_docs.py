@@ -6,10 +6,10 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import folder_of_lbal
 
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
@@ -34,13 +34,15 @@ ALL_TEXT = "\n".join(TEXTS.values())
 
 
 def lbal(*arguments, cwd, **environment):
-    command = [str(Path(sys.executable).parent / "lbal"), *arguments]
+    command = [folder_of_lbal() / "lbal", *arguments]
     return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_commands_in_a_document_print_what_is_pasted_there_and_its_tables_are_those_of_the_code(name):
-    assert refresh.refreshed(TEXTS[name]) == TEXTS[name], f"{name} is stale: run python docs/refresh.py"
+    assert refresh.refreshed(TEXTS[name], [folder_of_lbal()]) == TEXTS[name], (
+        f"{name} is stale: run python docs/refresh.py"
+    )
 
 
 def test_the_readme_opens_with_one_sentence_and_the_two_commands():

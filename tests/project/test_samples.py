@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import folder_of_lbal
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 TRACES = ["two_ranks_three_steps.jsonl", "skewed_8_ranks.jsonl", "requests_2000.jsonl"]
@@ -33,7 +34,7 @@ BY_HAND = {
 
 
 def result_of(*arguments):
-    command = [str(Path(sys.executable).parent / "lbal"), *arguments, "--json"]
+    command = [folder_of_lbal() / "lbal", *arguments, "--json"]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 

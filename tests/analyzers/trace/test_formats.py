@@ -15,8 +15,6 @@ from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
 from lbal.analyzers.trace.writing.native import write_native, write_parquet
 
-SHARED = Path(__file__).resolve().parents[4] / "shared"
-
 NATIVE = """\
 {"lbal_trace": 1, "engine": "vllm", "dp_size": 2, "max_num_seqs": 4, "config": {"policy": "jsq"}, "seed": 7}
 {"request_id": "a", "arrival_ms": 0, "prompt_tokens": 5, "output_tokens": 2, "rank": 1, "finish_ms": null}
@@ -171,7 +169,6 @@ def test_a_directory_that_is_no_trace_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}: the directory is no Parquet trace, expected a meta.json in it"
 
 
-@pytest.mark.skipif(not (SHARED / "traces").is_dir(), reason="the real traces are not part of the project")
 @pytest.mark.parametrize(
     ("file", "name", "requests", "origin"),
     [
@@ -181,8 +178,8 @@ def test_a_directory_that_is_no_trace_is_refused(tmp_path: Path) -> None:
         ("burstgpt_lengths_8000.csv", "lengths", 8_000, None),
     ],
 )
-def test_real_traces_are_read_whole(file: str, name: str, requests: int, origin: str | None) -> None:
-    trace = read_trace(str(SHARED / "traces" / file))
+def test_real_traces_are_read_whole(shared: Path, file: str, name: str, requests: int, origin: str | None) -> None:
+    trace = read_trace(str(shared / "traces" / file))
     assert (trace.meta.format, trace.num_requests, trace.meta.time_origin) == (name, requests, origin)
     assert trace.meta.excluded == {}
     assert trace.has_arrivals is (origin is not None)
@@ -190,7 +187,6 @@ def test_real_traces_are_read_whole(file: str, name: str, requests: int, origin:
         assert trace.requests["arrival_ms"][0] == 0.0
 
 
-@pytest.mark.skipif(not (SHARED / "logs").is_dir(), reason="the sample log lines are not part of the project")
 @pytest.mark.parametrize(
     ("file", "name", "last"),
     [
@@ -201,16 +197,15 @@ def test_real_traces_are_read_whole(file: str, name: str, requests: int, origin:
         ("mooncake_trace.jsonl", "mooncake", (4, 30535.0, 6472, 26)),
     ],
 )
-def test_sample_log_lines_are_read(file: str, name: str, last: tuple[int, float, int, int]) -> None:
-    trace = read_trace(str(SHARED / "logs" / file))
+def test_sample_log_lines_are_read(shared: Path, file: str, name: str, last: tuple[int, float, int, int]) -> None:
+    trace = read_trace(str(shared / "logs" / file))
     assert trace.requests is not None
     row = trace.requests.select("request_id", "arrival_ms", "prompt_tokens", "output_tokens").row(-1)
     assert (trace.meta.format, row) == (name, last)
 
 
-@pytest.mark.skipif(not (SHARED / "logs").is_dir(), reason="the sample log lines are not part of the project")
-def test_no_sample_log_fits_two_formats() -> None:
-    for path in sorted((SHARED / "logs").iterdir()):
+def test_no_sample_log_fits_two_formats(shared: Path) -> None:
+    for path in sorted((shared / "logs").iterdir()):
         assert len(matching(path)) <= 1, path.name
 
 

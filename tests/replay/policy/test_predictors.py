@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from forked_commands import folder_of_lbal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,7 +203,7 @@ def test_a_policy_declares_what_its_predictor_reads_and_the_result_says_so(workl
 
 def test_the_table_says_which_policies_use_true_lengths():
     root = Path(__file__).resolve().parents[3]
-    command = [str(Path(sys.executable).parent / "lbal"), "replay", "sample_traces/requests_2000.jsonl"]
+    command = [folder_of_lbal() / "lbal", "replay", "sample_traces/requests_2000.jsonl"]
     shape = ["--dp-size", "4", "--max-num-seqs", "16"]
 
     def shown(*specs):
