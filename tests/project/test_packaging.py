@@ -59,6 +59,12 @@ def test_the_version_of_the_command_is_that_of_the_metadata():
     assert version("lbal") == PROJECT["project"]["version"]
 
 
+@pytest.mark.parametrize("module", ["lbal", "lbal.cli"])
+def test_the_package_runs_as_the_command_does(module):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"lbal {version('lbal')}\n"
+
+
 def test_the_command_is_an_entry_point():
     (entry,) = distribution("lbal").entry_points.select(group="console_scripts", name="lbal")
     assert entry.value == "lbal.cli.main:main"

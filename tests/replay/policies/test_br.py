@@ -167,7 +167,7 @@ def random_workload(seed, count, largest=1_000_000, longest=25, gap_ms=None):
     ids=["br-0", "oracle", "weights", "survival"],
 )
 @given(seed=st.integers(0, 10**6), ranks=st.integers(2, 4), slots=st.integers(1, 4), gap=st.sampled_from([None, 8, 20]))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_placements_are_those_of_the_formulas_computed_naively(numbers, seed, ranks, slots, gap):
     workload = random_workload(seed, 28, gap_ms=gap)
     Naive.numbers_ = {"beta": float(ranks), "predictor": "oracle", **numbers, "candidates": 5}

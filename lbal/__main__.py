@@ -1,0 +1,5 @@
+"""`python -m lbal` is `lbal`."""
+
+from lbal.cli.main import main
+
+main()
