@@ -10,20 +10,18 @@ import polars as pl
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
-from lbal.analyzers.barrier.figures import barrier_metrics
 from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.barrier.window import Window, window_bounds
 from lbal.analyzers.energy.figures import energy_figures
-from lbal.analyzers.energy.power import EnergyView, RunTotals
+from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.metrics import Basis, Measure, measure
+from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
 
-READ_FROM_LOADS = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
-NEEDS_STEP_TIMES = {"tokens_per_second", "makespan_s"}
 SLOW_RANK_FACTOR = 1.1
 MEDIAN_STEPS = 20_000
 """Steps, evenly spaced, that the factor of a rank is the median of in a longer trace."""
@@ -110,33 +108,27 @@ def analyze_steps(
             f"--step-model: {model.name} takes longer than the measured step in {accounts.over_step:,} of "
             f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them"
         )
-    rank_times: Basis = "measured" if measured and recorded else "modelled"
-    step_times: Basis = "measured" if steps.step_ms is not None and recorded else "modelled"
+    bases = Bases.of(recorded=recorded, rank_times=measured, step_times=steps.step_ms is not None)
     factor = _work_factor(steps, model) if measured else None
     notes += _notes_on_times(accounts, factor)
-    figures = barrier_metrics(accounts, model, max_num_seqs, _makespan_ms(steps, accounts))
-    metrics = {
-        name: measure(name, value, _basis(name, recorded, rank_times, step_times)) for name, value in figures.items()
-    }
-    metrics |= {
-        name: measure(name, value, "measured" if recorded else "modelled")
-        for name, value in _request_figures(trace, steps, window).items()
-    }
+    figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts)))
+    figures |= _request_figures(trace, steps, window)
+    metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1
     if view is not None:
         metrics |= energy_figures(RunTotals.of(accounts, model), view)
         if bands:
             banded = _banded(steps, model, measured, view)
             chosen = len(banded.variants)
-            metrics = _with_ranges(metrics, banded.ranges(view))
+            metrics = add_ranges(metrics, banded.ranges(view))
     bounds = idle_bounds(accounts, None if single is None else single.part(rows), model)
     return StepAnalysis(
         accounts=accounts,
         steps=steps,
         metrics=metrics,
         model=model,
-        rank_times=rank_times,
-        step_times=step_times,
+        rank_times=bases.rank_times,
+        step_times=bases.step_times,
         work_factor=factor,
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
@@ -167,14 +159,6 @@ def _banded(steps: StepArrays, model: StepTimeModel, measured: bool, view: Energ
     return BandedRun.of(variants(model), totals, [{}] * len(totals))
 
 
-def _with_ranges(metrics: Mapping[str, Measure], ranges: Mapping[str, tuple[float, float]]) -> dict[str, Measure]:
-    found = dict(metrics)
-    for name, (low, high) in ranges.items():
-        if low < high and found[name].basis == "modelled":
-            found[name] = replace(found[name], low=min(low, found[name].value), high=max(high, found[name].value))
-    return found
-
-
 def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> list[str]:
     """What the rank times say of the step model and of slow ranks."""
     notes = []
@@ -190,20 +174,6 @@ def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> lis
             for rank in np.flatnonzero(factor > SLOW_RANK_FACTOR)
         ]
     return notes
-
-
-def _basis(name: str, recorded: bool, rank_times: Basis, step_times: Basis) -> Basis:
-    if not recorded:
-        return "modelled"
-    if name in READ_FROM_LOADS:
-        return "measured"
-    if name in NEEDS_STEP_TIMES:
-        return step_times
-    if name == "kv_time_fraction":
-        return "modelled"
-    if name == "barrier_idle_rank_seconds":
-        return rank_times
-    return "measured" if rank_times == step_times == "measured" else "modelled"
 
 
 def _model_of(trace: Trace, steps: StepArrays, default: StepTimeModel) -> StepTimeModel:

@@ -22,7 +22,7 @@ from lbal.analyzers.compare.intervals import (
     mean_interval,
     percentile_interval,
 )
-from lbal.analyzers.energy.binned_sums import RATIOS, columns_of, rebinned
+from lbal.analyzers.energy.binned_sums import columns_of, rebinned
 from lbal.analyzers.metrics import METRICS, Better, Measure
 from lbal.analyzers.result.reading import Stored
 from lbal.analyzers.result.result import Run
@@ -148,7 +148,7 @@ class Intervals:
         """The interval of head - base, where it is known."""
         if name in self.pairs:
             return mean_interval(self.pairs[name])
-        ratio = RATIOS.get(name)
+        ratio = METRICS[name].ratio
         if self.blocks is None or ratio is None or not math.isfinite(head - base):
             return None
         if any(part not in columns for part in ratio for columns in self.columns):

@@ -2,7 +2,7 @@
 
 A run of S steps is cut into min(S, 128) bins of consecutive steps whose numbers differ by at most one: bin i holds the
 steps from floor(i*S/bins) up to floor((i+1)*S/bins). Nothing is left out, so sums over the bins are sums over the run,
-and every metric that is a ratio of such sums follows from them (`RATIOS`).
+and every metric that is a ratio of such sums follows from them (`Metric.ratio`).
 """
 
 from __future__ import annotations
@@ -16,27 +16,14 @@ import numpy as np
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.energy.power import EnergyView, RunTotals
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.trace.trace import FloatArray
 
 MOST_BINS = 128
 DIGITS = 9
 """Significant digits of the sums: far more than a difference needs, and half of the bytes."""
 RULE = "sums over bins of consecutive steps; bin i of n holds the steps floor(i*S/n) to floor((i+1)*S/n) - 1 of S"
-
-RATIOS: dict[str, tuple[str, str]] = {
-    "barrier_idle_fraction": ("idle_ms", "time_ms"),
-    "imbalance_tokens_mean": ("imbalance_tokens", "steps"),
-    "balance_ratio_mean": ("balance_ratio", "steps"),
-    "imbalance_ratio_mean": ("imbalance_ratio", "steps"),
-    "tokens_per_second": ("tokens", "time_ms"),
-    "slot_use": ("tokens", "steps"),
-    "perfect_balance_speedup": ("time_ms", "balanced_ms"),
-    "perfect_balance_throughput_fraction": ("balanced_ms", "time_ms"),
-    "energy_joules_per_token": ("energy_joules", "tokens"),
-    "energy_wait_fraction": ("wait_joules", "energy_joules"),
-}
-"""Metrics that are a constant times a ratio of two of the sums. Others have no interval over steps."""
 
 
 def step_series(accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView | None) -> dict[str, Any]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Literal
 
-from lbal.analyzers.energy.power import NOMINAL, EnergyView, PowerPoint, RunTotals
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.energy.power import NOMINAL, EnergyView, PowerPoint
 from lbal.analyzers.metrics import Measure, measure
 
 SMALLEST_SAVING = 5e-5
 """Savings below it are shown as zero; there is no share of them to tell."""
+
+
+BOUNDS: tuple[Literal["idle", "busy"], ...] = ("idle", "busy")
+"""What a waiting rank draws at the least and at the most: the power of an idle one, of a working one."""
 
 
 def energy_figures(totals: RunTotals, view: EnergyView) -> dict[str, Measure]:
@@ -16,35 +22,31 @@ def energy_figures(totals: RunTotals, view: EnergyView) -> dict[str, Measure]:
 
     Totals must be taken with the curves of the power model.
     """
-    power, k, tokens = view.power, view.gpus_per_rank, totals.tokens
-    nominal = power.energy(totals, k)
-    figures = {"energy_joules": _ranged(lambda point: power.energy(totals, k, point).joules, view)}
-    if tokens > 0:
-        per_token = [value / tokens for value in figures["energy_joules"]]
-        figures["energy_joules_per_token"] = (per_token[0], per_token[1], per_token[2])
-    if power.waits_apart:
-        figures["energy_wait_fraction"] = _ranged(lambda point: wait_fraction(totals, view, point), view)
-        for bound in ("idle", "busy") if tokens > 0 else ():
-            joules = power.energy(totals, k, PowerPoint(wait=bound)).joules
-            figures[f"energy_joules_per_token_wait_{bound}"] = (joules / tokens,) * 3
-    figures["perfect_balance_energy_saving_fraction"] = _ranged(lambda point: balance_saving(totals, view, point), view)
-    found = {name: _measure(name, *values) for name, values in figures.items()}
-    if view.costs is not None and tokens > 0:
-        extra = view.costs.figures(totals, nominal.joules, nominal.wait_joules, k)
+    points = [figures_at(totals, view, point) for point in view.power.points()]
+    found = {
+        name: _measure(name, value, [each[name] for each in points]) for name, value in figures_at(totals, view).items()
+    }
+    if view.costs is not None and totals.tokens > 0:
+        nominal = view.power.energy(totals, view.gpus_per_rank)
+        extra = view.costs.figures(totals, nominal.joules, nominal.wait_joules, view.gpus_per_rank)
         found |= {name: measure(name, value, "modelled") for name, value in extra.items()}
     return found
 
 
-def wait_fraction(totals: RunTotals, view: EnergyView, point: PowerPoint = NOMINAL) -> float:
-    """Share of a run's energy that is spent waiting at the barrier."""
-    energy = view.power.energy(totals, view.gpus_per_rank, point)
-    return energy.wait_joules / energy.joules
-
-
-def balance_saving(totals: RunTotals, view: EnergyView, point: PowerPoint = NOMINAL) -> float:
-    """Share of a run's energy that perfect balance of the same admissions would save; below 0 where it costs."""
-    joules = view.power.energy(totals, view.gpus_per_rank, point).joules
-    return 1 - view.power.balanced_joules(totals, view.gpus_per_rank, point) / joules
+def figures_at(totals: RunTotals, view: EnergyView, point: PowerPoint = NOMINAL) -> dict[str, float]:
+    """The energy metrics of a run by name, at one point of the power model."""
+    power, k, tokens = view.power, view.gpus_per_rank, totals.tokens
+    energy = power.energy(totals, k, point)
+    figures = {"energy_joules": energy.joules}
+    if tokens > 0:
+        figures["energy_joules_per_token"] = energy.joules / tokens
+    if power.waits_apart:
+        figures["energy_wait_fraction"] = energy.wait_joules / energy.joules
+        for bound in BOUNDS if tokens > 0 else ():
+            joules = power.energy(totals, k, PowerPoint(wait=bound)).joules
+            figures[f"energy_joules_per_token_wait_{bound}"] = joules / tokens
+    figures["perfect_balance_energy_saving_fraction"] = 1 - power.balanced_joules(totals, k, point) / energy.joules
+    return figures
 
 
 def saving(totals: RunTotals, reference: RunTotals, view: EnergyView, point: PowerPoint = NOMINAL) -> float:
@@ -64,7 +66,8 @@ def saving_figures(totals: RunTotals, reference: RunTotals, view: EnergyView) ->
     if not totals.tokens or not reference.tokens:
         return {}
     name = "energy_saving_fraction"
-    found = {name: _measure(name, *_ranged(lambda point: saving(totals, reference, view, point), view))}
+    at_points = [saving(totals, reference, view, point) for point in view.power.points()]
+    found = {name: _measure(name, saving(totals, reference, view), at_points)}
     if view.power.waits_apart and found[name].value > SMALLEST_SAVING:
         ours, theirs = (view.power.energy(each, view.gpus_per_rank) for each in (totals, reference))
         waited = theirs.wait_joules / reference.tokens - ours.wait_joules / totals.tokens
@@ -73,20 +76,7 @@ def saving_figures(totals: RunTotals, reference: RunTotals, view: EnergyView) ->
     return found
 
 
-def identity_saving(eta: float, rho: float, c: float, alpha: float) -> float:
-    """Share of the energy saved when imbalance shrinks by a factor `alpha` and the work stays, with two powers.
-
-    rho*eta*(1 - 1/alpha) / (1 + c + rho*eta), with eta = imbalance / work (both in tokens), rho = wait power / busy
-    power and c = shared time / working time, exact for b = 0 and one busy power. The tests hold the accounting to it.
-    """
-    return rho * eta * (1 - 1 / alpha) / (1 + c + rho * eta)
-
-
-def _ranged(figure: Callable[[PowerPoint], float], view: EnergyView) -> tuple[float, float, float]:
-    """A figure at nominal power, and its smallest and largest value over the ends of the ranges."""
-    values = [figure(point) for point in view.power.points()]
-    return figure(NOMINAL), min(values), max(values)
-
-
-def _measure(name: str, value: float, low: float, high: float) -> Measure:
+def _measure(name: str, value: float, at_points: Sequence[float]) -> Measure:
+    """A modelled value with its smallest and largest over the points of the power model, where they differ."""
+    low, high = min(at_points), max(at_points)
     return measure(name, value, "modelled", *((low, high) if low < high else (None, None)))

@@ -18,11 +18,11 @@ All energy is that of the accelerators. Time without any active request is no st
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.accounts import PowerCurves
+from lbal.analyzers.barrier.totals import RunTotals
 
 LevelName = Literal["low", "nominal", "high"]
 LEVELS: tuple[LevelName, LevelName, LevelName] = ("low", "nominal", "high")
@@ -46,66 +46,6 @@ class PowerPoint(NamedTuple):
 
 
 NOMINAL = PowerPoint()
-
-
-@dataclass(frozen=True)
-class RunTotals:
-    """Sums over the steps of a run: all that its time and energy depend on. Times in ms."""
-
-    dp_size: int
-    steps: int
-    time_ms: float
-    idle_ms: float
-    """Barrier idle, over all ranks."""
-    tokens: float
-    straggler_kv_tokens: float
-    """Of the straggler of every step, over its speed."""
-    power_curve: float
-    """Sums of f(n) over ranks and steps, and the same weighted by step time and by idle."""
-    power_curve_ms: float
-    power_curve_idle_ms: float
-    load_curve: float
-    """Sums of (L/max(L))^gamma over ranks and steps, and the same weighted by step time."""
-    load_curve_ms: float
-
-    @classmethod
-    def of(cls, accounts: BarrierAccounts, model: StepTimeModel) -> RunTotals:
-        """The totals of accounts that were taken with a model."""
-        straggler_tokens = accounts.straggler_kv_tokens
-        if model.rank_speeds:
-            straggler_tokens = straggler_tokens * model.slowness(accounts.dp_size)[accounts.straggler]
-        return cls(
-            dp_size=accounts.dp_size,
-            steps=len(accounts),
-            time_ms=float(accounts.step_ms.sum()),
-            idle_ms=float(accounts.idle_ms.sum()),
-            tokens=float(accounts.running.sum()),
-            straggler_kv_tokens=float(straggler_tokens.sum()),
-            power_curve=float(accounts.power_curve.sum()),
-            power_curve_ms=float((accounts.step_ms * accounts.power_curve).sum()),
-            power_curve_idle_ms=float(accounts.power_curve_idle_ms.sum()),
-            load_curve=float(accounts.load_curve.sum()),
-            load_curve_ms=float((accounts.step_ms * accounts.load_curve).sum()),
-        )
-
-    def with_longer_steps(self, extra_ms: float) -> RunTotals:
-        """The same loads with this much more of shared work in every step: idle does not change."""
-        return replace(
-            self,
-            time_ms=self.time_ms + extra_ms * self.steps,
-            power_curve_ms=self.power_curve_ms + extra_ms * self.power_curve,
-            load_curve_ms=self.load_curve_ms + extra_ms * self.load_curve,
-        )
-
-    @property
-    def rank_ms(self) -> float:
-        """G * time."""
-        return self.dp_size * self.time_ms
-
-    @property
-    def work_ms(self) -> float:
-        """Rank-time that is no idle; perfect balance keeps it."""
-        return self.rank_ms - self.idle_ms
 
 
 class Energy(NamedTuple):

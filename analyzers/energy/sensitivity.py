@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.energy.figures import balance_saving, saving, wait_fraction
-from lbal.analyzers.energy.power import NOMINAL, EnergyView, LevelName, PowerPoint, RunTotals
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.energy.figures import figures_at, saving
+from lbal.analyzers.energy.power import NOMINAL, EnergyView, LevelName, PowerPoint
+from lbal.analyzers.metrics import METRICS, banded_figures, names_in
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 SLOPES = ("a", "b")
@@ -107,35 +109,12 @@ class BandedRun:
         """Smallest and largest value of each headline figure, by metric name."""
         found: dict[str, list[float]] = {}
         for each, totals, tpot in zip(self.variants, self.totals, self.tpot_ms, strict=True):
-            for name, value in {**time_figures(totals, each), **tpot}.items():
+            for name, value in {**banded_figures(totals, each.per_token_s), **tpot}.items():
                 found.setdefault(name, []).append(value)
             for point in view.power.points():
-                for name, value in _energy_figures(totals, view, point).items():
+                for name, value in figures_at(totals, view, point).items():
                     found.setdefault(name, []).append(value)
-        return {name: (min(values), max(values)) for name, values in found.items()}
-
-
-def time_figures(totals: RunTotals, variant: Variant) -> dict[str, float]:
-    """Figures that rest on the step-time model alone, by metric name."""
-    balanced_ms = totals.work_ms / totals.dp_size
-    return {
-        "barrier_idle_fraction": totals.idle_ms / totals.rank_ms,
-        "tokens_per_second": totals.tokens / totals.time_ms * 1e3,
-        "perfect_balance_speedup": totals.time_ms / balanced_ms,
-        "kv_time_fraction": variant.per_token_s * 1e3 * totals.straggler_kv_tokens / totals.time_ms,
-    }
-
-
-def _energy_figures(totals: RunTotals, view: EnergyView, point: PowerPoint) -> dict[str, float]:
-    joules = view.power.energy(totals, view.gpus_per_rank, point).joules
-    figures = {
-        "energy_joules": joules,
-        "energy_joules_per_token": joules / totals.tokens,
-        "perfect_balance_energy_saving_fraction": balance_saving(totals, view, point),
-    }
-    if view.power.waits_apart:
-        figures["energy_wait_fraction"] = wait_fraction(totals, view, point)
-    return figures
+        return {name: (min(values), max(values)) for name, values in found.items() if METRICS[name].banded}
 
 
 def saving_range(run: BandedRun, reference: BandedRun, view: EnergyView) -> tuple[float, float]:
@@ -173,13 +152,10 @@ class Comparison:
         return self.against is not None
 
 
-COMPARED = ("tokens_per_second", "tpot_ms_mean", "barrier_idle_fraction", "energy_joules_per_token")
-
-
 def compare(run: BandedRun, reference: BandedRun, view: EnergyView) -> list[Comparison]:
     """The headline figures of a run against those of a reference with the same variants."""
     found = []
-    for name in COMPARED:
+    for name in names_in("bands"):
         changes = _changes(name, run, reference, view)
         if not changes:
             continue
@@ -200,7 +176,7 @@ def _changes(name: str, run: BandedRun, reference: BandedRun, view: EnergyView) 
             found += [(Setting(variant, point), -saving(ours, theirs, view, point)) for point in view.power.points()]
             continue
         pair = [
-            {**time_figures(totals, variant), **banded.tpot_ms[index]}.get(name)
+            {**banded_figures(totals, variant.per_token_s), **banded.tpot_ms[index]}.get(name)
             for totals, banded in ((ours, run), (theirs, reference))
         ]
         if pair[0] is not None and pair[1]:

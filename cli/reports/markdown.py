@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.json import json_text
 from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
-from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
 from lbal.cli.reports.table import (
     context_lines,
     demand_table,
@@ -30,8 +29,6 @@ MOST_ROWS = 100
 """Of more runs than these only the ones that idle least are shown."""
 MOST_RANKS = 512
 MOST_DETAILED_RUNS = 12
-ROW_METRICS = ("barrier_idle_fraction", "tokens_per_second", "tpot_ms_mean", "tpot_ms_p99", "queue_wait_ms_p99",
-               "queue_wait_ms_max", "balance_ratio_mean", "energy_joules_per_token")  # fmt: skip
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@])")
 
 
@@ -83,7 +80,7 @@ def _parts(result: Result) -> Iterator[list[str]]:
 
 
 def _comparisons(result: Result) -> Iterator[list[str]]:
-    for part in (*check_parts(result), *comparison_parts(result, COMPARED)):
+    for part in (*check_parts(result), *comparison_parts(result, names_in("comparison"))):
         yield from _part(part)
 
 
@@ -110,7 +107,7 @@ def _runs(result: Result) -> Iterator[list[str]]:
     if result.headroom.get("findings"):
         yield ["### Headroom", "", *[f"- {escaped(line)}" for line in result.headroom["findings"]]]
         if result.command == "replay" and len(runs) <= MOST_COLUMNS:
-            yield markdown_table(*metric_table(runs, HEADROOM, [run.headroom for run in runs]))
+            yield markdown_table(*metric_table(runs, names_in("headroom"), [run.headroom for run in runs]))
     for title, found in (("Energy", result.energy), ("Bands", result.bands), ("Fidelity", result.fidelity)):
         if found.get("findings"):
             yield [f"### {title}", "", *[f"- {escaped(line)}" for line in found["findings"]]]
@@ -121,7 +118,7 @@ def _runs(result: Result) -> Iterator[list[str]]:
 def _runs_as_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
     idle = "barrier_idle_fraction"
     order = sorted(runs, key=lambda run: run.metrics[idle].value if idle in run.metrics else float("inf"))
-    names = [name for name in ROW_METRICS if any(name in run.metrics for run in runs)]
+    names = [name for name in names_in("markdown_rows") if any(name in run.metrics for run in runs)]
     columns = ["run", *[f"{METRICS[name].label}, {shown_unit(METRICS[name].unit)}" for name in names]]
     rows = [
         [run.label]

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lbal.analyzers.metrics import METRICS, Measure
+from lbal.analyzers.metrics import METRICS, Measure, names_in
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import (
     UNITS_OF_COEFFICIENTS,
@@ -31,7 +31,6 @@ from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.parts.bars import drawings
 from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
-from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
 
 PIPE_WIDTH = 10_000
 COLUMN_GAP = 3
@@ -112,7 +111,7 @@ def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[Renderable
 
 
 def _comparison(result: Result, width: int) -> Iterator[RenderableType]:
-    for index, part in enumerate([*comparison_parts(result, COMPARED), *check_parts(result)]):
+    for index, part in enumerate([*comparison_parts(result, names_in("comparison")), *check_parts(result)]):
         if index:
             yield ""
         if part.title:
@@ -277,13 +276,15 @@ def _headroom(result: Result, width: int) -> Iterator[RenderableType]:
         yield Text(line)
     if result.command == "replay":
         yield ""
-        yield from _fitted(*metric_table(result.runs, HEADROOM, [run.headroom for run in result.runs]), width)
+        yield from _fitted(
+            *metric_table(result.runs, names_in("headroom"), [run.headroom for run in result.runs]), width
+        )
 
 
 def shown_names(runs: Sequence[Run]) -> Sequence[str]:
     """The metrics that a table of these runs shows."""
     if len(runs) > 1 or runs[0].policy is not None:
-        return COMPARED
+        return names_in("comparison")
     return list(METRICS)
 
 

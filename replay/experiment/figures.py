@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts, join
 from lbal.analyzers.barrier.bounds import RequestLoads, idle_bounds, least_time_ms, recovered_fractions, single_loads
-from lbal.analyzers.barrier.figures import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.barrier.window import Window
 from lbal.analyzers.energy.binned_sums import step_series
 from lbal.analyzers.energy.figures import energy_figures, saving_figures
-from lbal.analyzers.energy.power import EnergyView, RunTotals
+from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, saving_range, slope_models, tpot_ms, variants
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.metrics import Measure, measure
+from lbal.analyzers.metrics import Measure, add_ranges, measure, step_figures
 from lbal.analyzers.requests.latency import distribution, request_metrics
 from lbal.analyzers.result.result import Run
 from lbal.replay.engine.engine import Cluster, Conditions, Phase, Replay
@@ -45,7 +46,7 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView 
         chosen = _admitted_in(replayed, accounts)
         requests, waited = requests.filter(chosen), waited[chosen]
     makespan_ms = float(replayed.start_ms[last] + replayed.step_ms[last] - replayed.start_ms[first])
-    figures = barrier_metrics(accounts, cluster.step_model, cluster.max_num_seqs, makespan_ms)
+    figures = step_figures(WindowSteps(accounts, cluster.step_model, cluster.max_num_seqs, makespan_ms))
     # Prefill is not modelled, so a time to first token would leave out most of it.
     latency = {name: value for name, value in request_metrics(requests, waited).items() if not name.startswith("ttft")}
     policy = replayed.policy
@@ -169,15 +170,8 @@ def with_ranges(runs: Sequence[Run], bands: Sequence[BandedRun], view: EnergyVie
         ranges = each.ranges(view)
         if "energy_saving_fraction" in run.metrics:
             ranges["energy_saving_fraction"] = saving_range(each, reference, view)
-        metrics = {name: _with_range(value, ranges.get(name)) for name, value in run.metrics.items()}
-        found.append(replace(run, metrics=metrics))
+        found.append(replace(run, metrics=add_ranges(run.metrics, ranges)))
     return found
-
-
-def _with_range(value: Measure, span: tuple[float, float] | None) -> Measure:
-    if span is None or not span[0] < span[1]:
-        return value
-    return replace(value, low=min(span[0], value.value), high=max(span[1], value.value))
 
 
 def window_accounts(replayed: Replay, window: Window) -> BarrierAccounts:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import account
-from lbal.analyzers.barrier.figures import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
-from lbal.analyzers.metrics import measure
+from lbal.analyzers.barrier.totals import WindowSteps
+from lbal.analyzers.metrics import measure, step_figures
 from lbal.analyzers.models.power_models import power_presets
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.trace.trace import StepArrays
@@ -34,7 +35,7 @@ def run_of(label, count=50, ranks=4, seed=0):
         thinner.add(steps)
         part = account(steps, MODEL, measured=False)
         accounts = part if accounts is None else accounts + part
-    figures = barrier_metrics(accounts, MODEL, 32, float(accounts.step_ms.sum()))
+    figures = step_figures(WindowSteps(accounts, MODEL, 32, float(accounts.step_ms.sum())))
     return Run(
         label=label,
         policy=label,

@@ -23,15 +23,17 @@ TABLE = {
     "analyzers/trace/formats": "analyzers analyzers/trace analyzers/trace/reading",
     "analyzers/trace/writing": "analyzers analyzers/trace analyzers/trace/reading",
     "analyzers/requests": "analyzers analyzers/trace",
-    "analyzers/barrier": "analyzers analyzers/trace analyzers/requests",
-    "analyzers/energy": "analyzers analyzers/trace analyzers/barrier",
+    "analyzers/barrier": "analyzers analyzers/trace",
+    "analyzers/metrics": "analyzers/trace analyzers/barrier",
+    "analyzers/energy": "analyzers analyzers/trace analyzers/barrier analyzers/metrics",
     "analyzers/calibration": "analyzers analyzers/trace analyzers/barrier",
     "analyzers/models": "analyzers analyzers/trace/formats analyzers/barrier analyzers/energy analyzers/calibration",
     "analyzers/models/data": "",
-    "analyzers/result": "analyzers analyzers/trace analyzers/barrier",
-    "analyzers/compare": "analyzers analyzers/trace analyzers/energy analyzers/result",
-    "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/energy analyzers/result analyzers/compare",
-    "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/energy "
+    "analyzers/result": "analyzers analyzers/trace analyzers/barrier analyzers/metrics",
+    "analyzers/compare": "analyzers analyzers/trace analyzers/energy analyzers/metrics analyzers/result",
+    "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/energy analyzers/result "
+    "analyzers/compare",
+    "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/metrics analyzers/energy "
     "analyzers/calibration analyzers/models analyzers/result analyzers/compare analyzers/wording",
     # replay: what would have happened
     "replay": "",

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbal.analyzers.barrier.thinned import MOST_BUCKETS, MOST_MAP_RANKS, MOST_MAP_STEPS
-from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, power_text
 from lbal.cli.reports.page import charts, figures, selection
 from lbal.cli.reports.page.charts import Chart
 from lbal.cli.reports.page.markup import escaped, facts, folded, paragraphs, section
 
-SIDE_BY_SIDE = figures.TILES
 MOST_OPEN_RANKS, MOST_TABLED_RANKS = 16, 128
 PANEL, SINGLE = 130, 240
 """Heights of a chart among several, and of one alone."""
@@ -61,7 +60,7 @@ class Content:
         banded = any(value.low is not None for run in runs for value in run.metrics.values())
         if len(runs) < 2:
             return ""
-        known = [name for name in SIDE_BY_SIDE if any(name in run.metrics for run in runs)]
+        known = [name for name in names_in("page_tiles") if any(name in run.metrics for run in runs)]
         placed = "".join(
             self._place(charts.side_by_side(f"side-{name}", name, runs), METRICS[name].label) for name in known
         )

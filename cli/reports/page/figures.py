@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lbal.analyzers.metrics import METRICS, Measure, Metric
+from lbal.analyzers.metrics import METRICS, Group, Measure, Metric, names_in
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.page import selection
 from lbal.cli.reports.page.markup import escaped, folded, paragraphs, table
-from lbal.cli.reports.parts.metrics_shown import COMPARED, HEADROOM
 
-TILES = ("barrier_idle_fraction", "tokens_per_second", "tpot_ms_p99", "queue_wait_ms_p99", "energy_joules_per_token")
-ENERGY = ("energy", "facility", "carbon", "electricity", "idle_electricity", "idle_money", "perfect_balance_energy")
-ROWS_PER_RUN = (
-    "barrier_idle_fraction",
-    "imbalance_tokens_mean",
-    "tokens_per_second",
-    "tpot_ms_mean",
-    "tpot_ms_p99",
-    "queue_wait_ms_p99",
-    "queue_wait_ms_max",
-    "energy_joules_per_token",
-    "makespan_s",
-)
+GROUPS: dict[str, Group] = {
+    "Balance and throughput": "balance",
+    "Latency and waiting": "latency",
+    "Energy": "energy",
+}
+"""Titles of the tables of metrics, and what is in them."""
 SAME = 5e-4
 """A relative difference that is told as none."""
 
@@ -33,7 +25,7 @@ def tiles(result: Result) -> str:
     """The headline figures of the run that idles least, against the reference where there is one."""
     first = selection.reference(result)
     best = selection.by_idle(result.runs)[0]
-    known = [name for name in TILES if name in best.metrics]
+    known = [name for name in names_in("page_tiles") if name in best.metrics]
     body = "".join(_tile(METRICS[name], best, first) for name in known)
     whose = "" if first is None else paragraphs([_whose(best, first)], "rule")
     return f'<div class="tiles">\n{body}</div>\n{whose}'
@@ -75,8 +67,10 @@ def metric_tables(result: Result) -> str:
     runs = result.runs
     if len(runs) > selection.MOST_COLUMNS:
         return _run_rows(result)
-    groups = [("Balance and throughput", _balance), ("Latency and waiting", _latency), ("Energy", _energy)]
-    parts = [_metric_rows(title, runs, [name for name in METRICS if belongs(name)]) for title, belongs in groups]
+    parts = [
+        _metric_rows(title, runs, [name for name, metric in METRICS.items() if metric.group == group])
+        for title, group in GROUPS.items()
+    ]
     told = "" if len(runs) == 1 else paragraphs(["◂ marks the best of a row, where one direction is better."], "rule")
     return "".join(parts) + told
 
@@ -86,21 +80,9 @@ def headroom_table(runs: Sequence[Run]) -> str:
     if len(runs) > selection.MOST_COLUMNS:
         return ""
     measures = [run.headroom for run in runs]
-    bounds = (*HEADROOM, "makespan_bound_s", "tokens_per_second_bound")
+    bounds = (*names_in("headroom"), *names_in("page_bounds"))
     names = [name for name in bounds if any(name in known for known in measures)]
     return _rows("", [run.label for run in runs], names, measures)
-
-
-def _energy(name: str) -> bool:
-    return name.startswith(ENERGY)
-
-
-def _latency(name: str) -> bool:
-    return name.startswith(("tpot", "ttft", "queue_wait"))
-
-
-def _balance(name: str) -> bool:
-    return not _energy(name) and not _latency(name)
 
 
 def _metric_rows(title: str, runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -149,7 +131,7 @@ def _range(metric: Metric, value: Measure | None) -> str:
 def _run_rows(result: Result) -> str:
     first = selection.reference(result)
     ordered = selection.by_idle(result.runs)
-    names = [name for name in COMPARED if name in ROWS_PER_RUN and any(name in run.metrics for run in ordered)]
+    names = [name for name in names_in("page_rows") if any(name in run.metrics for run in ordered)]
     columns = ["run", *[_heading(METRICS[name]) for name in names]]
     opened = ordered[: selection.MOST_ROWS]
     if first is not None and first not in opened:

@@ -10,8 +10,10 @@ from hypothesis.extra.numpy import arrays
 from reference_accounting import plain_account
 
 from lbal.analyzers.barrier.accounts import CAUSES, PowerCurves, account
-from lbal.analyzers.barrier.figures import attribution, barrier_metrics, rank_table, worst_steps
+from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.barrier.totals import WindowSteps
+from lbal.analyzers.metrics import step_figures
 from lbal.analyzers.trace.trace import StepArrays
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-5, per_request_s=1e-3)
@@ -37,7 +39,7 @@ def test_two_ranks_three_steps_by_hand():
     assert accounts.balance_ratio.tolist() == pytest.approx([2 / 3, 1, 1 / 2])
     assert accounts.rank_idle_ms.tolist() == [5, 0]
     assert accounts.rank_straggler.tolist() == [0.5, 2.5], "two equally slow ranks count half each"
-    metrics = barrier_metrics(accounts, MODEL, max_num_seqs=2, makespan_ms=41.0)
+    metrics = step_figures(WindowSteps(accounts, MODEL, max_num_seqs=2, makespan_ms=41.0))
     assert metrics["barrier_idle_fraction"] == pytest.approx(5 / (2 * 41))
     assert metrics["barrier_idle_rank_seconds"] == pytest.approx(0.005)
     assert metrics["imbalance_tokens_mean"] == pytest.approx(100)
@@ -113,7 +115,7 @@ def test_causes_add_up_to_the_idle(loads):
     assert accounts.causes_ms.sum(axis=1) == pytest.approx(accounts.idle_ms, abs=1e-9)
     assert accounts.rank_causes_ms.sum(axis=1) == pytest.approx(accounts.rank_idle_ms, abs=1e-9)
     assert sum(attribution(accounts).values()) == pytest.approx(
-        barrier_metrics(accounts, MODEL, None, 1.0)["barrier_idle_fraction"]
+        step_figures(WindowSteps(accounts, MODEL, None, 1.0))["barrier_idle_fraction"]
     )
     assert sum(rank["straggler_fraction"] for rank in rank_table(accounts)) == pytest.approx(1)
     assert (accounts.idle_fraction < 1).all()
@@ -153,7 +155,7 @@ def test_a_slow_rank_waits_less_and_what_its_speed_adds_is_told_apart():
         "speed": 2,
         "unexplained": 0,
     }
-    metrics = barrier_metrics(accounts, model, None, 14.0)
+    metrics = step_figures(WindowSteps(accounts, model, None, 14.0))
     assert metrics["kv_time_fraction"] == pytest.approx(2 / 14)
 
 

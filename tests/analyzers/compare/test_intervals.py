@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.compare.intervals import Blocks, bootstrap, mean_interval, percentile_interval, t_quantile
-from lbal.analyzers.energy.binned_sums import MOST_BINS, RATIOS, bin_edges, columns_of, rebinned, step_series
+from lbal.analyzers.energy.binned_sums import MOST_BINS, bin_edges, columns_of, rebinned, step_series
+from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.trace.trace import StepArrays
 
 
@@ -147,7 +148,7 @@ def test_every_ratio_is_proportional_to_its_metric(tmp_path):
         model = "C=0.02,a=4e-8,b=1.5e-4"
         assert run(["analyze", str(path), "--step-model", model, "--power-model", "h200", "-o", str(out)]) == 0
         runs.append(json.loads(out.read_text())["runs"][0])
-    for name, (above, below) in RATIOS.items():
+    for name, (above, below) in {each.name: each.ratio for each in METRICS.values() if each.ratio}.items():
         values = [run["metrics"][name]["value"] for run in runs]
         columns = [columns_of(run["series"]) for run in runs]
         ratios = [part[above].sum() / part[below].sum() for part in columns]

@@ -14,7 +14,7 @@ from released_setting import OURS, SHAPES, cluster_of
 
 from lbal.analyzers.barrier.accounts import PowerCurves, account
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.energy.figures import energy_figures, identity_saving, saving, saving_figures
+from lbal.analyzers.energy.figures import energy_figures, saving, saving_figures
 from lbal.analyzers.energy.power import (
     LEVELS,
     Costs,
@@ -39,6 +39,15 @@ MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-5, per_request_s=1e
 FLAT = TwoStatePower("flat", Watts(200, 300, 400), Watts(50, 100, 150), idle_w=40)
 CURVED = TwoStatePower("curved", Watts(200, 300, 400), Watts(50, 100, 150), idle_w=40, n_half=2.0)
 POWERS = [FLAT, CURVED, PaperPower()]
+
+
+def identity_saving(eta, rho, c, alpha):
+    """Share of the energy saved when imbalance shrinks by a factor `alpha` and the work stays, with two powers.
+
+    rho*eta*(1 - 1/alpha) / (1 + c + rho*eta), with eta = imbalance / work (both in tokens), rho = wait power / busy
+    power and c = shared time / working time, exact for b = 0 and one busy power.
+    """
+    return rho * eta * (1 - 1 / alpha) / (1 + c + rho * eta)
 
 
 def steps_of(kv_tokens, num_running, **columns) -> StepArrays:

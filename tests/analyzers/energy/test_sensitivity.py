@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.accounts import account, join
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
-from lbal.analyzers.energy.power import NOMINAL, EnergyView, PaperPower, RunTotals, TwoStatePower, Watts
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.energy.power import NOMINAL, EnergyView, PaperPower, TwoStatePower, Watts
 from lbal.analyzers.energy.sensitivity import BandedRun, compare, slope_models, variants
 from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, step_model
 from lbal.cli.main import run

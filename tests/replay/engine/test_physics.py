@@ -10,7 +10,8 @@ import pytest
 
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.energy.power import PaperPower, RunTotals, TwoStatePower
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.energy.power import PaperPower, TwoStatePower
 from lbal.analyzers.models.power_models import power_presets
 from lbal.analyzers.models.step_models import PAPER_RELEASE, presets, shipped, step_model
 from lbal.analyzers.trace.trace import StepArrays

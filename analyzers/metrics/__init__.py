@@ -1,0 +1,75 @@
+"""The table of metrics: one record for each, with its unit, formula, basis, interval, and where reports show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
+from lbal.analyzers.metrics.energy import ENERGY
+from lbal.analyzers.metrics.headroom import HEADROOM
+from lbal.analyzers.metrics.latency import LATENCY
+from lbal.analyzers.metrics.metric import Bases, Basis, Better, Group, Measure, Metric, Place
+from lbal.analyzers.metrics.steps import BALANCE, USE
+
+__all__ = [
+    "METRICS",
+    "Bases",
+    "Basis",
+    "Better",
+    "Group",
+    "Measure",
+    "Metric",
+    "Place",
+    "add_ranges",
+    "banded_figures",
+    "measure",
+    "names_in",
+    "step_figures",
+]
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for group in (BALANCE, LATENCY, USE, ENERGY, HEADROOM) for metric in group
+}
+"""By name, in the order of tables that show all of them."""
+
+
+def measure(name: str, value: float, basis: Basis, low: float | None = None, high: float | None = None) -> Measure:
+    """A value of a metric of the table, with its range where that is known."""
+    return Measure(float(value), METRICS[name].unit, basis, low, high)
+
+
+def names_in(place: Place) -> tuple[str, ...]:
+    """The metrics that a place shows, in its order."""
+    chosen = [name for name, metric in METRICS.items() if place in metric.shown]
+    return tuple(sorted(chosen, key=lambda name: METRICS[name].shown[place]))
+
+
+def step_figures(steps: WindowSteps) -> dict[str, float]:
+    """The metrics of the accounted steps of a window, by name; those that need `max_num_seqs` last, if it is known."""
+    return {metric.name: float(metric.of_steps(steps)) for metric in _of_steps(steps) if metric.of_steps}
+
+
+def _of_steps(steps: WindowSteps) -> Iterator[Metric]:
+    yield from (metric for metric in METRICS.values() if not metric.needs_slots)
+    if steps.max_num_seqs is not None:
+        yield from (metric for metric in METRICS.values() if metric.needs_slots)
+
+
+def banded_figures(totals: RunTotals, per_token_s: float) -> dict[str, float]:
+    """The metrics that follow from the sums of a run under one variant of its step-time model, by name."""
+    return {
+        metric.name: metric.of_totals(totals, per_token_s)
+        for metric in METRICS.values()
+        if metric.of_totals is not None
+    }
+
+
+def add_ranges(metrics: Mapping[str, Measure], ranges: Mapping[str, tuple[float, float]]) -> dict[str, Measure]:
+    """The measures with their ranges over the bands; none where the value was measured or no band changes it."""
+    found = dict(metrics)
+    for name, (low, high) in ranges.items():
+        if name in found and low < high and found[name].basis == "modelled":
+            value = found[name].value
+            found[name] = replace(found[name], low=min(low, value), high=max(high, value))
+    return found

@@ -1,0 +1,194 @@
+"""The metrics of steps: balance, throughput and use. Sums and means run over the steps of the window."""
+
+from __future__ import annotations
+
+import math
+
+from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
+from lbal.analyzers.metrics.metric import Metric
+
+
+def idle_fraction(totals: RunTotals, _per_token_s: float = 0.0) -> float:
+    """Share of the rank-time that is barrier idle."""
+    return totals.idle_ms / totals.rank_ms
+
+
+def tokens_per_second(totals: RunTotals, _per_token_s: float = 0.0) -> float:
+    """One token per running request and step, over the step times."""
+    return totals.tokens / totals.time_ms * 1e3
+
+
+def kv_time_fraction(totals: RunTotals, per_token_s: float) -> float:
+    """Share of the step time that the straggler's KV tokens take."""
+    return per_token_s * 1e3 * totals.straggler_kv_tokens / totals.time_ms
+
+
+def balance_speedup(time_ms: float, balanced_ms: float) -> float:
+    """How much faster perfect balance would be; infinite where nothing but waiting takes time."""
+    return time_ms / balanced_ms if balanced_ms > 0 else math.inf
+
+
+def slot_use(steps: WindowSteps) -> float:
+    """Share of all slots that running requests take."""
+    assert steps.max_num_seqs is not None
+    return float(steps.accounts.running.mean() / (steps.accounts.dp_size * steps.max_num_seqs))
+
+
+BALANCE = [
+    Metric(
+        "barrier_idle_fraction",
+        "fraction",
+        "lower",
+        "barrier idle",
+        "sum over steps and ranks of (max rank time - rank time) / (G * sum of step times)",
+        rests_on=("rank_times", "step_times"),
+        of_steps=lambda steps: idle_fraction(steps.totals),
+        of_totals=idle_fraction,
+        ratio=("idle_ms", "time_ms"),
+        banded=True,
+        shown={"comparison": 10, "page_tiles": 10, "page_rows": 10, "markdown_rows": 10, "bands": 30},
+    ),
+    *[
+        Metric(
+            f"barrier_idle_fraction_p{share}",
+            "fraction",
+            "lower",
+            f"barrier idle p{share} over steps",
+            f"p{share} over steps of idle / (G * step time)",
+            rests_on=("rank_times", "step_times"),
+            of_steps=lambda steps, share=share: steps.idle_percentile(share),  # type: ignore[misc]
+        )
+        for share in (50, 90, 99)
+    ],
+    Metric(
+        "barrier_idle_rank_seconds",
+        "rank-seconds",
+        "lower",
+        "barrier idle in total",
+        "sum over steps and ranks of (max rank time - rank time)",
+        rests_on=("rank_times",),
+        of_steps=lambda steps: steps.totals.idle_ms / 1e3,
+    ),
+    Metric(
+        "imbalance_tokens_mean",
+        "KV tokens",
+        "lower",
+        "imbalance, mean",
+        "mean over steps of G*max(L) - sum(L)",
+        rests_on=("loads",),
+        of_steps=lambda steps: steps.accounts.imbalance_tokens.mean(),
+        ratio=("imbalance_tokens", "steps"),
+        shown={"comparison": 20, "page_rows": 20},
+    ),
+    Metric(
+        "balance_ratio_mean",
+        "ratio",
+        "higher",
+        "balance ratio, mean",
+        "mean over steps of mean(L)/max(L)",
+        rests_on=("loads",),
+        of_steps=lambda steps: steps.accounts.balance_ratio.mean(),
+        ratio=("balance_ratio", "steps"),
+        shown={"comparison": 30, "markdown_rows": 70},
+    ),
+    Metric(
+        "imbalance_ratio_mean",
+        "ratio",
+        "lower",
+        "imbalance ratio, mean",
+        "mean over steps of max(L)/mean(L)",
+        rests_on=("loads",),
+        of_steps=lambda steps: (1 / steps.accounts.balance_ratio).mean(),
+        ratio=("imbalance_ratio", "steps"),
+    ),
+    Metric(
+        "tokens_per_second",
+        "tokens/s",
+        "higher",
+        "throughput",
+        "sum of running requests / sum of step times",
+        rests_on=("loads", "step_times"),
+        of_steps=lambda steps: tokens_per_second(steps.totals),
+        of_totals=tokens_per_second,
+        ratio=("tokens", "time_ms"),
+        banded=True,
+        shown={"comparison": 40, "page_tiles": 20, "page_rows": 30, "markdown_rows": 20, "bands": 10},
+    ),
+]
+USE = [
+    Metric(
+        "slot_use",
+        "fraction",
+        "higher",
+        "slot use",
+        "mean over steps of running requests / (G * max_num_seqs)",
+        rests_on=("loads",),
+        of_steps=slot_use,
+        needs_slots=True,
+        ratio=("tokens", "steps"),
+        shown={"comparison": 100},
+    ),
+    Metric(
+        "makespan_s",
+        "s",
+        "lower",
+        "makespan",
+        "end of the last step - start of the first",
+        rests_on=("step_times",),
+        of_steps=lambda steps: steps.makespan_ms / 1e3,
+        shown={"comparison": 230, "page_rows": 90},
+    ),
+    Metric(
+        "steps",
+        "steps",
+        "neither",
+        "steps",
+        "decode steps in the window",
+        rests_on=("loads",),
+        of_steps=lambda steps: float(len(steps.accounts)),
+        shown={"comparison": 240},
+    ),
+    Metric(
+        "requests_completed",
+        "requests",
+        "neither",
+        "requests completed",
+        "requests that got all their tokens",
+        rests_on=("requests",),
+        shown={"comparison": 250},
+    ),
+    Metric(
+        "perfect_balance_speedup",
+        "ratio",
+        "neither",
+        "speed-up with perfect balance",
+        "sum of step times / sum of step times with every rank at the mean rank time",
+        rests_on=("rank_times", "step_times"),
+        of_steps=lambda steps: balance_speedup(steps.totals.time_ms, steps.balanced_ms),
+        of_totals=lambda totals, _per_token_s: balance_speedup(totals.time_ms, totals.work_ms / totals.dp_size),
+        ratio=("time_ms", "balanced_ms"),
+        banded=True,
+        shown={"comparison": 120},
+    ),
+    Metric(
+        "perfect_balance_throughput_fraction",
+        "fraction",
+        "higher",
+        "share of perfect-balance throughput",
+        "throughput / throughput with every rank at the mean rank time, same admissions",
+        rests_on=("rank_times", "step_times"),
+        of_steps=lambda steps: steps.balanced_ms / steps.totals.time_ms,
+        ratio=("balanced_ms", "time_ms"),
+    ),
+    Metric(
+        "kv_time_fraction",
+        "fraction",
+        "neither",
+        "step time that is KV",
+        "sum of a * KV tokens of the straggler / sum of step times",
+        of_steps=lambda steps: kv_time_fraction(steps.totals, steps.model.per_token_s),
+        of_totals=kv_time_fraction,
+        banded=True,
+        shown={"comparison": 110},
+    ),
+]
