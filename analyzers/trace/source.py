@@ -20,8 +20,13 @@ from lbal.analyzers.errors import InputError
 
 BLOCK_BYTES = 1 << 24
 HEAD_BYTES = 1 << 16
+WIDE_HEAD_BYTES = 1 << 22
+"""How far into a log its first line with data is looked for: servers print much before it."""
 MAX_LINE_BYTES = 1 << 28
+PACKED_BYTES = 1 << 17
+"""Compressed bytes that are unpacked at a time."""
 GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -59,6 +64,7 @@ class Source:
         self._stdin = stdin
         self._hash = hashlib.sha256()
         self._file: io.FileIO | None = None
+        self._after_head = b""
 
     def __enter__(self) -> Source:
         return self
@@ -89,9 +95,16 @@ class Source:
             raise InputError(self.name, "the file is empty", expected="a trace")
         if b"\0" in head:
             raise InputError(
-                self.name, "the file is binary", expected="a text trace, plain or gzip, or a Parquet directory"
+                self.name, "the file is binary", expected="a text trace, plain, gzip or zstd, or a Parquet directory"
             )
         return head
+
+    @cached_property
+    def wide_head(self) -> bytes:
+        """More of the first bytes than `head`, where logs are searched for data. Reading goes on from the start."""
+        if not self.is_directory and len(self.head) >= HEAD_BYTES - len(BYTE_ORDER_MARK):
+            self._after_head = self._read(WIDE_HEAD_BYTES - len(self.head))
+        return self.head + self._after_head
 
     @property
     def head_line(self) -> str:
@@ -99,20 +112,25 @@ class Source:
         lines = self.head.lstrip().split(b"\n", 1)
         return lines[0].decode("utf-8", errors="replace").rstrip("\r")
 
-    def blocks(self, size: int = BLOCK_BYTES) -> Iterator[Block]:
-        """The input in blocks of whole lines of about `size` bytes. Can be read once."""
-        rest, line = self.head, 1
+    def blocks(self, size: int = BLOCK_BYTES, *, text: bool = True) -> Iterator[Block]:
+        """The input in blocks of whole lines of about `size` bytes. Can be read once.
+
+        `text` refuses bytes that are not UTF-8. Readers of logs switch it off: a log may hold a damaged line.
+        """
+        rest, line = self.head + self._after_head, 1
         while read := self._read(size):
             data = rest + read
             cut = data.rfind(b"\n") + 1
             rest = data[cut:]
             if cut:
-                yield self._text(Block(data[:cut], line, complete=True))
+                block = Block(data[:cut], line, complete=True)
+                yield self._checked_text(block) if text else block
                 line += data.count(b"\n", 0, cut)
             if len(rest) > MAX_LINE_BYTES:
                 raise InputError(self.name, f"is longer than {MAX_LINE_BYTES} bytes", line=line, expected="a line end")
         if rest:
-            yield self._text(Block(rest, line, complete=rest.endswith(b"\n")))
+            block = Block(rest, line, complete=rest.endswith(b"\n"))
+            yield self._checked_text(block) if text else block
 
     def first_line(self, size: int = BLOCK_BYTES) -> tuple[int, bytes, Iterator[Block]]:
         """The first line that is not blank (its number, its bytes) and all that follows it, in blocks."""
@@ -141,8 +159,10 @@ class Source:
     @cached_property
     def _stream(self) -> BinaryIO:
         stored = io.BufferedReader(_Hashing(self._open(), self._hash), BLOCK_BYTES)
-        packed = stored.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
-        return gzip.GzipFile(fileobj=stored) if packed else stored  # type: ignore[return-value]
+        magic = stored.peek(len(ZSTD_MAGIC))
+        if magic.startswith(GZIP_MAGIC):
+            return gzip.GzipFile(fileobj=stored)  # type: ignore[return-value]
+        return io.BufferedReader(_Unpacking(stored), BLOCK_BYTES) if magic.startswith(ZSTD_MAGIC) else stored
 
     def _open(self) -> BinaryIO | io.FileIO:
         if self.path is None:
@@ -156,7 +176,7 @@ class Source:
             raise InputError(self.name, f"cannot be opened: {reason}", expected="a readable file") from error
         return self._file
 
-    def _text(self, block: Block) -> Block:
+    def _checked_text(self, block: Block) -> Block:
         """The same block, once it is known to be UTF-8."""
         if not block.data.isascii():
             try:
@@ -185,3 +205,47 @@ class _Hashing(io.RawIOBase):
             buffer[:count] = data
             self._digest.update(data)
         return count
+
+
+class _Unpacking(io.RawIOBase):
+    """A raw stream of what a zstd archive holds, of one frame or several."""
+
+    def __init__(self, stored: BinaryIO | io.BufferedReader) -> None:
+        from zstandard import ZstdDecompressor
+
+        self._stored = stored
+        self._packer = ZstdDecompressor()
+        self._frame = self._packer.decompressobj()
+        self._left = b""
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._left:
+            packed = self._stored.read(PACKED_BYTES)
+            if not packed:
+                if self._begun:
+                    raise EOFError("Compressed file ended before the end of a frame")
+                return 0
+            self._left = self._unpack(packed)
+        data, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _unpack(self, packed: bytes) -> bytes:
+        from zstandard import ZstdError
+
+        unpacked = b""
+        try:
+            while packed:
+                self._begun = True
+                unpacked += self._frame.decompress(packed)
+                packed = b""
+                if self._frame.eof:
+                    packed, self._frame = self._frame.unused_data, self._packer.decompressobj()
+                    self._begun = False
+        except ZstdError as error:
+            raise OSError(str(error)) from error
+        return unpacked

@@ -20,6 +20,8 @@ from lbal.analyzers.errors import InputError, shown
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 LineOf = Callable[[int], int | None]
+Resolution = Literal["step", "sampled", "interval"]
+"""`step`: every step is there; `sampled`: one look in so many steps or seconds; `interval`: means over times."""
 
 TIMES_IN_ORDER = ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms")
 MAX_MS = 1e15
@@ -45,10 +47,14 @@ STEP_COLUMNS: dict[str, pl.DataType] = {
     "num_waiting": pl.Int64(),
     "prefill_tokens": pl.Int64(),
     "compute_ms": pl.Float64(),
+    "kv_fraction": pl.Float64(),
+    "wait_ms": pl.Float64(),
     "step_ms": pl.Float64(),
     "start_ms": pl.Float64(),
 }
-REQUIRED_STEP_COLUMNS = ("step", "rank", "kv_tokens", "num_running")
+REQUIRED_STEP_COLUMNS = ("step", "rank")
+LOADS = ("kv_tokens", "num_running")
+"""What a rank holds: steps must have one of these, and may lack the other."""
 PER_STEP_COLUMNS = ("step_ms", "start_ms")
 
 
@@ -79,6 +85,17 @@ class TraceMeta:
     excluded: Mapping[str, int] = field(default_factory=dict)
     """Rows of the input that are not in the tables: reason -> count."""
     warnings: tuple[str, ...] = ()
+    resolution: Resolution = "step"
+    """What a row of `steps` is: a step, or a look at what the ranks hold."""
+    alignment: Literal["step", "time"] | None = None
+    """How the ranks of an engine's log were put side by side: by number of the step or by the clock."""
+    engine_version: str | None = None
+    kv_capacity: int | None = None
+    """KV tokens that fit on a rank."""
+    ranks_seen: tuple[int, ...] | None = None
+    """The ranks of which any load is known; None where all are, or where there are no steps."""
+    sources: tuple[Mapping[str, Any], ...] = ()
+    """Of a trace of engine logs: `name`, `sha256`, `ranks` of each file."""
 
     def warned(self, *warnings: str) -> TraceMeta:
         """A copy with further warnings."""
@@ -89,8 +106,9 @@ class TraceMeta:
 class StepArrays:
     """Steps as arrays: S steps by G ranks; what the accounting works on.
 
-    `kv_tokens`, `num_running` and the optional `compute_ms`, `num_waiting`, `prefill_tokens` have shape (S, G);
-    `step`, and the optional `step_ms` and `start_ms`, have shape (S,). Unknown values are NaN.
+    `kv_tokens`, `num_running` and the optional `compute_ms`, `num_waiting`, `prefill_tokens`, `kv_fraction` (used
+    share of the KV space), `wait_ms` have shape (S, G); `step`, the optional `step_ms` and `start_ms` have shape (S,).
+    Unknown values are NaN; a trace may know only one of `kv_tokens` and `num_running`: the other is NaN throughout.
     """
 
     step: IntArray
@@ -101,6 +119,8 @@ class StepArrays:
     start_ms: FloatArray | None = None
     num_waiting: FloatArray | None = None
     prefill_tokens: FloatArray | None = None
+    kv_fraction: FloatArray | None = None
+    wait_ms: FloatArray | None = None
 
     @property
     def dp_size(self) -> int:
@@ -165,11 +185,16 @@ class Trace:
             raise InputError(meta.source, "no requests and no steps", expected="at least one of either")
         if steps is not None:
             steps, dp_size = _checked_steps(steps, meta, line_of_step)
-            meta = _with_clock_checked(steps, replace(meta, dp_size=dp_size), strict)
+            meta = replace(meta, dp_size=dp_size, ranks_seen=_ranks_seen(steps, dp_size))
+            meta = _with_clock_checked(steps, meta, strict)
         if requests is not None:
             requests = _checked_requests(requests, meta, line_of_request)
             requests, meta = _in_order_of_arrival(requests, meta, strict, line_of_request)
         return cls(meta, requests, steps)
+
+    def with_meta(self, **changes: Any) -> Trace:
+        """The same tables with some of the metadata changed."""
+        return replace(self, meta=replace(self.meta, **changes))
 
     @property
     def num_requests(self) -> int:
@@ -199,6 +224,9 @@ class Trace:
                 continue
             matrix = self.steps[name].cast(pl.Float64).to_numpy().reshape(shape)
             arrays[name] = matrix[:, 0] if name in PER_STEP_COLUMNS else matrix
+        for name in LOADS:
+            if name not in arrays:
+                arrays[name] = np.full((len(arrays["step"]), self.meta.dp_size), np.nan)
         return StepArrays(**arrays)
 
 
@@ -295,19 +323,23 @@ def _with_clock_checked(steps: pl.DataFrame, meta: TraceMeta, strict: bool) -> T
 
 def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tuple[pl.DataFrame, int]:
     _require(frame, REQUIRED_STEP_COLUMNS, meta, "steps")
+    if not any(name in frame.columns for name in LOADS):
+        raise InputError(meta.source, "steps have no such column", field=" or ".join(LOADS), expected="one of the two")
     frame = cast_columns(frame, STEP_COLUMNS, meta.source)
     place = _Place(meta.source, frame, line_of)
     for name in ("step", "rank"):
         place.plan(pl.col(name).is_null() | (pl.col(name) < 0), name, "is missing or negative", "a number from 0")
-    for name in ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms"):
+    for name in ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms", "kv_fraction", "wait_ms"):
         if name in frame.columns:
             place.plan(pl.col(name) < 0, name, "is negative", "a number of at least 0, or null for a gap")
-    if meta.max_num_seqs is not None:
+    if meta.max_num_seqs is not None and "num_running" in frame.columns:
         expected = f"at most its max_num_seqs, {meta.max_num_seqs}"
         place.plan(pl.col("num_running") > meta.max_num_seqs, "num_running", "is more than fits", expected)
     if "step_ms" in frame.columns:
         place.plan(pl.col("step_ms") <= 0, "step_ms", "is not positive", "the wall time of the step in ms")
-    for name in ("kv_tokens", "compute_ms", "step_ms", "start_ms"):
+    if "kv_fraction" in frame.columns:
+        place.plan(pl.col("kv_fraction") > 1, "kv_fraction", "is above 1", "a share of the KV space from 0 to 1")
+    for name in ("kv_tokens", "compute_ms", "kv_fraction", "wait_ms", "step_ms", "start_ms"):
         if name in frame.columns:
             place.plan(~pl.col(name).is_finite(), name, "is not a finite number", "a number, or null for a gap")
     if meta.dp_size is not None:
@@ -323,6 +355,13 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
         if name in frame.columns:
             _check_same_on_all_ranks(frame, name, dp_size, meta)
     return frame, dp_size
+
+
+def _ranks_seen(steps: pl.DataFrame, dp_size: int) -> tuple[int, ...] | None:
+    """The ranks of which some load is known; None where that is so of all."""
+    known = [steps[name].is_not_null().to_numpy() for name in LOADS if name in steps.columns]
+    seen = np.any(known, axis=0).reshape(-1, dp_size).any(axis=0)
+    return None if seen.all() else tuple(int(rank) for rank in np.flatnonzero(seen))
 
 
 def _is_rectangular(frame: pl.DataFrame, dp_size: int) -> bool:

@@ -26,7 +26,7 @@ from lbal.analyzers.trace.reading.jsonlines import (
 )
 from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
+from lbal.analyzers.trace.trace import LOADS, REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
 
 Time: TypeAlias = float | UnsetType | None
 Counts: TypeAlias = list[Count | None]
@@ -35,11 +35,13 @@ Loads: TypeAlias = list[NonNegative | None]
 
 class _StepLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     step: Count
-    kv_tokens: Loads
-    num_running: Counts
+    kv_tokens: Loads | UnsetType = UNSET
+    num_running: Counts | UnsetType = UNSET
     num_waiting: Counts | UnsetType = UNSET
     prefill_tokens: Counts | UnsetType = UNSET
     compute_ms: Loads | UnsetType = UNSET
+    kv_fraction: Loads | UnsetType = UNSET
+    wait_ms: Loads | UnsetType = UNSET
     step_ms: Positive | UnsetType | None = UNSET
     start_ms: Time = UNSET
 
@@ -66,10 +68,12 @@ STEP_RULES = Rules(
         "num_waiting": list_of(nullable(COUNT)),
         "prefill_tokens": list_of(nullable(COUNT)),
         "compute_ms": list_of(nullable(NON_NEGATIVE)),
+        "kv_fraction": list_of(nullable(NON_NEGATIVE)),
+        "wait_ms": list_of(nullable(NON_NEGATIVE)),
         "step_ms": nullable(POSITIVE),
         "start_ms": nullable(NUMBER),
     },
-    required=("step", "kv_tokens", "num_running"),
+    required=("step",),
 )
 REQUEST_RULES = Rules(
     "a request line",
@@ -85,8 +89,9 @@ REQUEST_RULES = Rules(
     },
     required=("request_id", "prompt_tokens", "output_tokens"),
 )
-PER_RANK = ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms")
-PER_STEP = ("step_ms", "start_ms")
+PER_RANK = ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms", "kv_fraction", "wait_ms")
+SIGNS = ({"step", "kv_tokens"}, {"step", "num_running"}, set(REQUEST_RULES.required))
+"""Fields that tell a step line or a request line."""
 
 
 class NativeFormat(TraceFormat):
@@ -104,7 +109,7 @@ class NativeFormat(TraceFormat):
     def matches(cls, source: Source) -> bool:
         """Whether the first line is a header, or a request or step line that should have one before it."""
         keys = head_keys(source)
-        return "lbal_trace" in keys or any(keys.issuperset(rules.required) for rules in (STEP_RULES, REQUEST_RULES))
+        return "lbal_trace" in keys or any(keys >= fields for fields in SIGNS)
 
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace, metadata as the header has it."""
@@ -196,6 +201,11 @@ class _Steps:
 
     def add(self, records: Sequence[Any], lines: IntArray) -> None:
         columns = self._same.columns(records, lines)
+        if not any(name in columns for name in LOADS):
+            missing = " or ".join(LOADS)
+            raise InputError(
+                self.file, "is missing in a step line", line=int(lines[0]), field=missing, expected="one of the two"
+            )
         self._lines.append(lines)
         for name, values in columns.items():
             if name in PER_RANK:
@@ -210,7 +220,9 @@ class _Steps:
         self._line_of_step = np.concatenate(self._lines)
         self._refuse_twice(np.concatenate(self._parts["step"]))
         arrays: dict[str, Any] = {name: np.concatenate(self._parts.pop(name)) for name in list(self._parts)}
-        return StepArrays(**arrays).frame()
+        unknown = [name for name in LOADS if name not in arrays]
+        arrays |= {name: np.full((len(arrays["step"]), self.dp_size or 1), np.nan) for name in unknown}
+        return StepArrays(**arrays).frame().drop(unknown)
 
     def line_of(self, row: int) -> int:
         """The input line of a row of the frame."""

@@ -15,9 +15,10 @@ from lbal.analyzers.trace.reading.header import meta_of
 from lbal.analyzers.trace.reading.jsonlines import json_object
 from lbal.analyzers.trace.reading.request_table import RequestTable
 from lbal.analyzers.trace.source import BLOCK_BYTES, Source
+from lbal.analyzers.trace.sources import TRACE_DIRECTORY_FILES, is_trace_directory
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace, cast_columns
 
-META, REQUESTS, STEPS = FILES = ("meta.json", "requests.parquet", "steps.parquet")
+META, REQUESTS, STEPS = FILES = TRACE_DIRECTORY_FILES
 
 
 class ParquetFormat(TraceFormat):
@@ -30,7 +31,7 @@ class ParquetFormat(TraceFormat):
     @classmethod
     def matches(cls, source: Source) -> bool:
         """Whether it is a directory that has one of the files."""
-        return source.path is not None and source.is_directory and any((source.path / name).is_file() for name in FILES)
+        return source.path is not None and is_trace_directory(source.path)
 
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace. `sha256` is of the names and bytes of its files, in the order of their names."""

@@ -1,13 +1,15 @@
-"""What a trace format must offer."""
+"""What a format must offer: a whole trace, or the records of one log among several."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lbal.analyzers.trace.reading.rank_steps import Alignment, RankStepsBuilder
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.trace.trace import Resolution, Trace
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,16 @@ class ReadOptions:
     """
 
     strict: bool = False
+    rank_regex: str | None = None
+    """A regular expression whose one group is the rank in the name of a file."""
+    run_index: int | None = None
+    """Which run to read of a log with restarts: 0 is the first, -1 the last; None is the longest."""
+    kv_capacity: int | None = None
+    """KV tokens that fit on a rank, for logs that tell the use in per cent."""
 
 
-class TraceFormat(ABC):
-    """A file format that holds a trace. Subclasses live in one file each and are found by their `name`."""
+class Format(ABC):
+    """A kind of input. Subclasses live in one file each and are found by their `name`."""
 
     name: ClassVar[str]
     """What `--format` calls it."""
@@ -35,6 +43,56 @@ class TraceFormat(ABC):
     def matches(cls, source: Source) -> bool:
         """Whether the head of the source is of this format. Must not consume the source."""
 
+
+class TraceFormat(Format):
+    """A file that holds a whole trace."""
+
     @abstractmethod
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace. Raises `InputError` with file, line and field; skips nothing silently."""
+
+
+class LogReader(Format):
+    """A log of an engine: records of one rank or of several, among other lines, in one file or in one a rank.
+
+    A reader only collects the records of one source; ranks, restarts, steps and times are put together in one
+    place for all readers, `lbal.analyzers.trace.reading.join`.
+    """
+
+    content = "steps"
+    engine: ClassVar[str]
+    """The engine that writes it, as reports name it."""
+    title: ClassVar[str]
+    """What the log is called in messages, such as `a vLLM iteration log`."""
+    signature: ClassVar[re.Pattern[bytes]]
+    """Stands somewhere in the first megabytes of such a log, and in no other log."""
+    alignment: ClassVar[Alignment]
+    """`step` where all ranks number their steps alike; `time` where only the clock relates them."""
+    resolution: ClassVar[Resolution]
+    """`step` where each step has a record; `sampled` or `interval` otherwise."""
+    precedence: ClassVar[int] = 0
+    """Of several readers whose signatures stand in one log, the one with the largest is taken."""
+    late_steps: ClassVar[int] = 0
+    """By how much a step number may go back without a restart, where lines are not written in order."""
+
+    @classmethod
+    def matches(cls, source: Source) -> bool:
+        """Whether the signature stands in the first megabytes."""
+        return cls.signature.search(source.wide_head) is not None
+
+    @classmethod
+    def why_empty(cls, source: Source) -> str | None:
+        """For a log of this engine without the lines that are read: which log it is, and what would write them.
+
+        None where the source is no log of this engine. Such as "is a vLLM log without iteration lines: start the
+        server with --enable-logging-iteration-details".
+        """
+        return None
+
+    @abstractmethod
+    def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
+        """Add the records of the source to `records`, in the order of the log, and what is learned on the way.
+
+        A line that cannot be read is counted (`records.skip`), never raised, and never used in part. Read blocks
+        (`source.blocks(text=False)`) and search them as bytes: a log has millions of lines.
+        """

@@ -28,6 +28,9 @@ VERSION = 1
 OWN_FORMATS = ("native", "parquet", "replay")
 """Formats that keep all metadata: a trace from another one remembers where it was converted from."""
 
+WHERE_KNOWN = ("resolution", "alignment", "engine_version", "kv_capacity", "ranks_seen", "sources")
+"""Fields that are written only where they say something."""
+
 HEADER = Rules(
     "a trace header",
     {
@@ -44,6 +47,12 @@ HEADER = Rules(
         "config": OBJECT,
         "excluded": map_of(COUNT),
         "warnings": list_of(TEXT),
+        "resolution": choice("step", "sampled", "interval"),
+        "alignment": nullable(choice("step", "time")),
+        "engine_version": nullable(TEXT),
+        "kv_capacity": nullable(SIZE),
+        "ranks_seen": nullable(list_of(COUNT)),
+        "sources": list_of(OBJECT),
     },
     required=("lbal_trace",),
 )
@@ -58,7 +67,8 @@ def header_of(meta: TraceMeta) -> dict[str, Any]:
     if meta.format not in OWN_FORMATS and "converted_from" not in config:
         name = meta.source if meta.source.startswith("<") else Path(meta.source).name
         config["converted_from"] = {"format": meta.format, "name": name, "sha256": meta.sha256}
-    stored = (name for name in HEADER.kinds if name not in ("lbal_trace", "format"))
+    unsaid = {name for name in WHERE_KNOWN if getattr(meta, name) == getattr(TraceMeta, name)}
+    stored = (name for name in HEADER.kinds if name not in {"lbal_trace", "format"} | unsaid)
     return {"lbal_trace": VERSION} | {name: getattr(meta, name) for name in stored} | {"config": config}
 
 
@@ -81,7 +91,10 @@ def meta_of(record: Mapping[str, Any], file: str, name: str, line: int | None, *
         )
     HEADER.refuse(record, file, line)
     fields = {key: value for key, value in record.items() if key not in ("lbal_trace", "format")}
-    fields["warnings"] = tuple(fields.get("warnings", ()))
+    fields.setdefault("warnings", ())
+    for several in ("warnings", "sources", "ranks_seen"):
+        if fields.get(several) is not None:
+            fields[several] = tuple(fields[several])
     return TraceMeta(source=name, **({"time_unit": "ms"} | fields | known))
 
 

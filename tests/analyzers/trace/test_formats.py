@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.trace.formats import FORMATS, ReadOptions, detect_format, read_trace
+from lbal.analyzers.trace.formats import FORMATS, ReadOptions, read_trace
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
 from lbal.analyzers.trace.writing.native import write_native, write_parquet
+
+
+def fpm_line(
+    rank: int, step: int, running: int = 2, kv_tokens: int = 64, wall_s: float = 0.01, at_ms: float = 0
+) -> str:
+    """One record of Dynamo's forward-pass metrics."""
+    none = {"num_prefill_requests": 0, "sum_prefill_tokens": 0, "num_decode_requests": 0, "sum_decode_kv_tokens": 0}
+    metrics = {
+        "version": 1,
+        "worker_id": "w",
+        "dp_rank": rank,
+        "counter_id": step,
+        "wall_time": wall_s,
+        "scheduled_requests": {**none, "num_decode_requests": running, "sum_decode_kv_tokens": kv_tokens},
+        "queued_requests": none,
+    }
+    return json.dumps({"received_at_ns": int(1e18 + at_ms * 1e6), "metrics": metrics}) + "\n"
+
 
 NATIVE = """\
 {"lbal_trace": 1, "engine": "vllm", "dp_size": 2, "max_num_seqs": 4, "config": {"policy": "jsq"}, "seed": 7}
@@ -28,6 +48,7 @@ TEXTS = {
     "lengths": "input_length,output_length\n632,34\n220,7\n",
     "mooncake": '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n',
     "native": NATIVE,
+    "fpm": "".join(fpm_line(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 
 
@@ -51,7 +72,8 @@ def same(one: Trace, other: Trace) -> bool:
             return False
     config = {key: value for key, value in other.meta.config.items() if key != "converted_from"}
     where = {"source": one.meta.source, "format": one.meta.format, "sha256": one.meta.sha256}
-    return one.meta == replace(other.meta, config=config, **where)
+    ranks = [[source["ranks"] for source in trace.meta.sources] for trace in (one, other)]
+    return ranks[0] == ranks[1] and one.meta == replace(other.meta, config=config, sources=one.meta.sources, **where)
 
 
 def test_every_format_in_the_registry_has_an_example(examples: dict[str, Path]) -> None:
@@ -85,10 +107,13 @@ def test_a_trace_of_every_format_has_known_columns_and_says_where_it_is_from(
     assert trace.meta.source == str(examples[name])
     assert trace.meta.sha256 is not None
     assert len(trace.meta.sha256) == 64
-    assert trace.requests is not None
-    assert {key: kind for key, kind in trace.requests.schema.items() if key != "request_id"} == {
-        key: kind for key, kind in REQUEST_COLUMNS.items() if key in trace.requests.columns
-    }
+    content = FORMATS.get(name).content
+    assert (trace.requests is not None) is ("requests" in content)
+    assert (trace.steps is not None) is ("steps" in content)
+    if trace.requests is not None:
+        assert {key: kind for key, kind in trace.requests.schema.items() if key != "request_id"} == {
+            key: kind for key, kind in REQUEST_COLUMNS.items() if key in trace.requests.columns
+        }
     if trace.steps is not None:
         assert all(STEP_COLUMNS[key] == kind for key, kind in trace.steps.schema.items())
 
@@ -118,10 +143,11 @@ def test_a_converted_trace_remembers_its_first_source(examples: dict[str, Path],
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zstd"])
 @pytest.mark.parametrize("how", ["file", "stdin"])
-def test_a_format_is_told_by_its_content(name: str, packed: bool, how: str, tmp_path: Path) -> None:
-    data = gzip.compress(TEXTS[name].encode(), mtime=0) if packed else TEXTS[name].encode()
+def test_a_format_is_told_by_its_content(name: str, packed: str, how: str, tmp_path: Path) -> None:
+    pack = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}[packed]
+    data = pack(TEXTS[name].encode())
     path = tmp_path / "some.thing"
     path.write_bytes(data)
     stdin = io.BytesIO(data)
@@ -159,14 +185,14 @@ def test_content_that_is_no_trace_is_refused_with_the_known_formats(text: str, t
     path.write_text(text)
     with pytest.raises(InputError) as caught:
         read_trace(str(path))
-    known = "azure, burstgpt, lengths, mooncake, native, parquet"
+    known = ", ".join(FORMATS.names())
     assert str(caught.value) == f"{path}: its content is no known trace format, expected one of {known}"
 
 
 def test_a_directory_that_is_no_trace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        detect_format(Source(str(tmp_path)))
-    assert str(caught.value) == f"{tmp_path}: the directory is no Parquet trace, expected a meta.json in it"
+        read_trace(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path}: the directory has no files, expected logs in it, or a meta.json"
 
 
 @pytest.mark.parametrize(

@@ -240,11 +240,14 @@ def test_a_bad_header_is_refused(read: Read, header: str, problem: str) -> None:
         (step(1, step_ms=0), "step_ms: 0 is not positive, expected a number above 0, or null"),
         (step(1, num_runing=[1, 2]), "num_runing: is no field of a step line, expected 'num_running'"),
         (step(1, step_ms=2), f"step_ms: stands here, unlike in line 2, {SAME}"),
-        ('{"step": 1, "kv_tokens": [1, 2]}', f"num_running: is missing in a step line, {COUNTS}"),
+        (
+            '{"step": 1, "kv_tokens": [1, 2]}',
+            "num_running: is missing, unlike in line 2, expected the same fields on each of these lines, with null for a gap",
+        ),
         (
             step(1, request_id=4),
             "request_id: is no field of a step line, expected one of step, kv_tokens, num_running, "
-            "num_waiting, prefill_tokens, compute_ms, step_ms, start_ms",
+            "num_waiting, prefill_tokens, compute_ms, kv_fraction, wait_ms, step_ms, start_ms",
         ),
         (request(2, promt_tokens=4), "promt_tokens: is no field of a request line, expected 'prompt_tokens'"),
         (request(2, prompt=-5), f"prompt_tokens: -5 is negative, {COUNT}"),

@@ -142,7 +142,7 @@ RANKS = "expected each of the ranks 0..1 once per step"
         ),
         (
             STEPS.drop("rank"),
-            ": rank: steps have no such column, expected step, rank, kv_tokens, num_running",
+            ": rank: steps have no such column, expected step, rank",
         ),
     ],
 )
@@ -168,7 +168,9 @@ def test_the_hash_covers_every_file_and_nothing_else(folder: Path) -> None:
 
 def test_a_single_parquet_file_is_refused_with_the_form_that_is_read(folder: Path) -> None:
     path = folder / "steps.parquet"
-    assert refusal(path) == "DIR: the file is binary, expected a text trace, plain or gzip, or a Parquet directory"
+    assert (
+        refusal(path) == "DIR: the file is binary, expected a text trace, plain, gzip or zstd, or a Parquet directory"
+    )
     with pytest.raises(InputError, match="is not a directory, expected a directory with a meta"):
         read_trace(str(path), format_name="parquet")
 

@@ -85,7 +85,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"\x89PNG\r\n\0\0", "a,b\n".encode("utf-16"), gzip.compress(b"PAR1\0", mtime=0)])
 def test_a_binary_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x").write_bytes(data)
-    expected = "expected a text trace, plain or gzip, or a Parquet directory"
+    expected = "expected a text trace, plain, gzip or zstd, or a Parquet directory"
     assert refusal(tmp_path / "x") == f"FILE: the file is binary, {expected}"
 
 

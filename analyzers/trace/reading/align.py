@@ -1,0 +1,155 @@
+"""Records of ranks, side by side: those of one step number, or those of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.reading.rank_steps import VALUES
+from lbal.analyzers.trace.trace import FloatArray, IntArray, Resolution
+
+TWICE = "second records of a rank in one step"
+NO_TIME = "records without a time"
+NO_PARTNER = "records with no step of the other ranks near in time"
+PER_STEP = "step_ms"
+COARSE_CLOCK = 1.5
+"""Records of a rank per reading of the clock from which the clock is too coarse to tell steps apart."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """S steps of G ranks: columns of shape (S, G), `step_ms` and `start_ms` of shape (S,). Unknown is NaN."""
+
+    step: IntArray
+    columns: Mapping[str, FloatArray]
+    resolution: Resolution
+    left_out: Mapping[str, int]
+    warnings: tuple[str, ...]
+    dp_size: int
+
+
+def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool) -> Aligned:
+    """Records of one step number side by side; a rank without a record of a step is null there.
+
+    With `gaps_are_idle` a number that is missing between two records of a rank is a step in which it had no work.
+    Of two records of a rank and step the later one counts, value by value.
+    """
+    known = records.filter(pl.col("step").is_not_null())
+    step, row = np.unique(known["step"].to_numpy(), return_inverse=True)
+    columns = _matrices(known, row, len(step), dp_size)
+    if gaps_are_idle:
+        _fill_gaps(columns, row, known["rank"].to_numpy(), len(step), dp_size)
+    twice = known.height - known.select("rank", "step").n_unique()
+    left_out = {TWICE: twice, "records without a step number": records.height - known.height}
+    return Aligned(step, columns, "step", left_out, (), dp_size)
+
+
+def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str) -> Aligned:
+    """Records of one moment side by side. The rank with the most records gives the moments.
+
+    Steps: of each other rank the nearest record within half the usual gap, each record once. Samples: the nearest
+    record within one usual gap of that rank, a record may serve twice. A clock that reads the same in several steps
+    makes samples of steps. Raises `InputError` where no record has a time.
+    """
+    if "time_ms" not in records.columns:
+        records = records.with_columns(pl.lit(None, pl.Float64).alias("time_ms"))
+    known = records.filter(pl.col("time_ms").is_not_null()).sort("time_ms", maintain_order=True)
+    if known.is_empty():
+        raise InputError(source, "no record has a time or a step number", expected="a log with times")
+    left_out = {NO_TIME: records.height - known.height}
+    warnings: list[str] = []
+    if not sampled and dp_size > 1 and known.height > COARSE_CLOCK * known.select("rank", "time_ms").n_unique():
+        sampled = True
+        warnings.append("the clock of the log is too coarse to tell steps apart: its records are taken as samples")
+    if sampled:
+        before = known.height
+        known = known.unique(["rank", "time_ms"], keep="last", maintain_order=True)
+        left_out["records with the same time as a later one"] = before - known.height
+    reference = known.group_by("rank").len().sort(["len", "rank"], descending=[True, False])["rank"][0]
+    parts = []
+    moments = known.filter(pl.col("rank") == reference)["time_ms"].to_numpy()
+    for rank in known["rank"].unique().sort():
+        own = known.filter(pl.col("rank") == rank)
+        if rank == reference:
+            parts.append(own.with_columns(pl.Series("row", np.arange(len(moments)))))
+        elif sampled:
+            parts.append(_held(own, moments))
+        else:
+            parts.append(_matched(own, moments))
+            left_out[NO_PARTNER] = left_out.get(NO_PARTNER, 0) + own.height - parts[-1].height
+    joined = pl.concat(parts)
+    columns = _matrices(joined, joined["row"].to_numpy(), len(moments), dp_size)
+    columns["start_ms"] = moments - moments[0]
+    resolution: Resolution = "sampled" if sampled else "step"
+    return Aligned(np.arange(len(moments)), columns, resolution, left_out, tuple(warnings), dp_size)
+
+
+def _nearest(times: FloatArray, moments: FloatArray) -> IntArray:
+    """For each moment the index of the time nearest to it; the earlier of equals."""
+    after = np.clip(np.searchsorted(times, moments), 1, max(len(times) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(times) - 1)
+    return np.asarray(np.where(moments - times[before] <= times[after] - moments, before, after))
+
+
+def _usual_gap(times: FloatArray) -> float:
+    gaps = np.diff(times)
+    gaps = gaps[gaps > 0]
+    return float(np.median(gaps)) if gaps.size else np.inf
+
+
+def _held(own: pl.DataFrame, moments: FloatArray) -> pl.DataFrame:
+    """Samples of a rank at the moments: the nearest one, unless it is further away than a usual gap."""
+    times = own["time_ms"].to_numpy()
+    nearest = _nearest(times, moments)
+    tolerance = max(_usual_gap(times), _usual_gap(moments)) if len(times) > 1 else _usual_gap(moments)
+    rows = np.flatnonzero(np.abs(times[nearest] - moments) <= tolerance)
+    return own[nearest[rows]].with_columns(pl.Series("row", rows))
+
+
+def _matched(own: pl.DataFrame, moments: FloatArray) -> pl.DataFrame:
+    """Steps of a rank at the moments: the record and the moment that are nearest to each other."""
+    times = own["time_ms"].to_numpy()
+    row_of, time_of = _nearest(moments, times), _nearest(times, moments)
+    mutual = time_of[row_of] == np.arange(len(times))
+    near = np.abs(moments[row_of] - times) <= _usual_gap(moments) / 2
+    keep = np.flatnonzero(mutual & near)
+    return own[keep].with_columns(pl.Series("row", row_of[keep]))
+
+
+def _matrices(records: pl.DataFrame, row: IntArray, count: int, dp_size: int) -> dict[str, FloatArray]:
+    """The values by step and rank; `step_ms` is the longest of the step's ranks, `start_ms` the first of its times."""
+    rank = records["rank"].to_numpy()
+    columns = {}
+    for name in VALUES:
+        if name not in records.columns or records[name].null_count() == records.height:
+            continue
+        values = records[name].cast(pl.Float64).to_numpy()
+        known = ~np.isnan(values)
+        matrix = np.full((count, dp_size), np.nan)
+        matrix[row[known], rank[known]] = values[known]
+        columns[name] = matrix
+    if PER_STEP in columns:
+        longest = np.fmax.reduce(columns[PER_STEP], axis=1)
+        columns[PER_STEP] = np.where(longest > 0, longest, np.nan)
+    if "time_ms" in records.columns and records["time_ms"].null_count() == 0:
+        start = np.full(count, np.inf)
+        np.minimum.at(start, row, records["time_ms"].to_numpy())
+        columns["start_ms"] = start - start[0]
+    return columns
+
+
+def _fill_gaps(columns: dict[str, FloatArray], row: IntArray, rank: IntArray, count: int, dp_size: int) -> None:
+    """No work in the steps that a rank did not log between its first and its last record."""
+    logged = np.zeros((count, dp_size), np.bool_)
+    logged[row, rank] = True
+    begun = np.maximum.accumulate(logged, axis=0)
+    ended = np.maximum.accumulate(logged[::-1], axis=0)[::-1]
+    gap = begun & ended & ~logged
+    for name in ("kv_tokens", "kv_fraction", "num_running", "prefill_tokens"):
+        if name in columns:
+            columns[name][gap] = 0.0

@@ -1,0 +1,255 @@
+"""The logs of ranks become one trace: whose records they are, which run, and which of them are of one step.
+
+In this order, each step of the way counted in the metadata: every record gets a rank (`told_ranks`); records of one
+rank in two files are refused; of a log with restarts one run is kept; records of one step are put side by side, by
+the number of the step or by the clock (`align.py`); what a rank did not log is null.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lbal.analyzers.errors import InputError, UsageError
+from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
+from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
+from lbal.analyzers.trace.sources import SourceName
+from lbal.analyzers.trace.trace import Resolution, StepArrays, Trace, TraceMeta
+
+NO_RANK = "records without a rank"
+OTHER_RUNS = "records of other runs"
+RESOLUTIONS: tuple[Resolution, ...] = ("step", "sampled", "interval")
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """What one source gave."""
+
+    source: SourceName
+    sha256: str
+    records: RankSteps
+
+
+class _Report:
+    """What is said of the joining: counts of what was left out, and warnings."""
+
+    def __init__(self) -> None:
+        self.excluded: Counter[str] = Counter()
+        self.warnings: list[str] = []
+
+    def leave_out(self, reason: str, count: int) -> None:
+        if count:
+            self.excluded[reason] += count
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, options: ReadOptions) -> Trace:
+    """One trace of what the sources gave; `label` is what messages call all of them.
+
+    Raises `InputError` where nothing is left, or a rank stands in two sources, and `UsageError` for a run that is
+    not there.
+    """
+    report = _Report()
+    for part in parts:
+        for reason, count in part.records.skipped.items():
+            report.leave_out(reason, count)
+        for note in part.records.notes:
+            report.warn(note)
+    filled = [part for part in parts if not part.records.frame.is_empty()]
+    if not filled:
+        raise InputError(label, f"is {reader.title} but has no records{_counted(report.excluded)}", expected="some")
+    framed = [(part, _with_kv_tokens(part, frame, options)) for part, frame in _told_ranks(filled, report)]
+    _refuse_same_rank(framed)
+    records = pl.concat([frame for _part, frame in framed], how="diagonal")
+    if records.is_empty():
+        raise InputError(label, f"has no records of a known rank{_counted(report.excluded)}", expected="some")
+    records = _one_run(records, reader, options, report)
+    alignment, resolution = _weakest(framed)
+    dp_size = _dp_size(framed, records)
+    if alignment == "step":
+        aligned = by_step(records, dp_size, gaps_are_idle=all(part.records.gaps_are_idle for part in filled))
+    else:
+        aligned = by_time(records, dp_size, sampled=resolution != "step", source=label)
+        resolution = aligned.resolution
+    for reason, count in aligned.left_out.items():
+        report.leave_out(reason, count)
+    report.warnings += aligned.warnings
+    meta = _meta(reader, framed, label, report, dp_size)
+    meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution})
+    return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
+
+
+def _counted(excluded: Counter[str]) -> str:
+    listing = ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
+    return f" ({listing})" if listing else ""
+
+
+def _told_ranks(parts: Sequence[LogPart], report: _Report) -> list[tuple[LogPart, pl.DataFrame]]:
+    """Every part with a rank on each record.
+
+    What the records say counts; where they say nothing, the name of the file; where `--rank-regex` says how to read
+    the name, that counts first, as a log may number its own ranks from 0. Files without either are ranks 0, 1, …
+    in their order.
+    """
+    framed = []
+    nameless = [part for part in parts if part.source.rank is None and "rank" not in part.records.frame.columns]
+    if nameless and len(parts) > 1:
+        if len(nameless) < len(parts):
+            problem = "tells no rank, neither in its lines nor in its name, unlike the other files"
+            raise InputError(nameless[0].source.name, problem, expected="a name that --rank-regex finds a rank in")
+        report.warn(
+            f"no line and no name tells a rank: the {len(parts)} files are taken for ranks 0 to {len(parts) - 1}"
+        )
+    for index, part in enumerate(parts):
+        frame, rank = part.records.frame, part.source.rank
+        if part in nameless:
+            rank = index
+        if "rank" not in frame.columns:
+            frame = frame.with_columns(pl.lit(rank, pl.Int64).alias("rank"))
+        elif part.source.rank_is_given and rank is not None:
+            if frame["rank"].drop_nulls().n_unique() > 1:
+                problem = f"--rank-regex takes it for rank {rank}, but its lines are of several ranks"
+                raise InputError(part.source.name, problem, expected="one rank a file")
+            frame = frame.with_columns(pl.lit(rank, pl.Int64).alias("rank"))
+        elif rank is not None and frame["rank"].drop_nulls().is_empty():
+            frame = frame.with_columns(pl.col("rank").fill_null(rank))
+        known = frame.filter(pl.col("rank").is_not_null())
+        report.leave_out(NO_RANK, frame.height - known.height)
+        framed.append((part, known))
+    return framed
+
+
+def _refuse_same_rank(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> None:
+    owner: dict[int, str] = {}
+    for part, frame in framed:
+        for rank in frame["rank"].unique().sort():
+            if rank in owner:
+                raise InputError(
+                    part.source.name,
+                    f"has rank {rank}, which {owner[rank]} has too",
+                    expected="one file a rank (--rank-regex reads ranks from names)",
+                )
+            owner[rank] = part.source.name
+
+
+def _with_kv_tokens(part: LogPart, frame: pl.DataFrame, options: ReadOptions) -> pl.DataFrame:
+    """KV tokens from the used share of the KV space, where its size is known and the log has no tokens itself."""
+    capacity = part.records.facts.kv_capacity_tokens
+    if "kv_fraction" not in frame.columns or "kv_tokens" in frame.columns:
+        return frame
+    size: pl.Expr = pl.lit(options.kv_capacity or capacity.get(None), pl.Float64)
+    if options.kv_capacity is None:
+        for rank, tokens in capacity.items():
+            if rank is not None:
+                size = pl.when(pl.col("rank") == rank).then(float(tokens)).otherwise(size)
+    frame = frame.with_columns((pl.col("kv_fraction") * size).round(0).alias("kv_tokens"))
+    return frame.drop("kv_tokens") if frame["kv_tokens"].null_count() == frame.height else frame
+
+
+def _one_run(records: pl.DataFrame, reader: type[LogReader], options: ReadOptions, report: _Report) -> pl.DataFrame:
+    """The records of one run. A run ends where the reader saw a start, or where the step numbers of a rank go back."""
+    if "step" in records.columns:
+        back = pl.col("step").forward_fill().diff() < -reader.late_steps
+        anew = (back & (pl.col("run").diff() == 0)).fill_null(False)
+        records = records.with_columns((pl.col("run") + anew.cast(pl.Int64).cum_sum()).over("rank"))
+    records = records.with_columns(pl.col("run").rank("dense").over("rank").cast(pl.Int64) - 1)
+    counts = records.group_by("run").len().sort("run")["len"].to_list()
+    index = int(np.argmax(counts)) if options.run_index is None else options.run_index
+    if not -len(counts) <= index < len(counts):
+        last = f"0 to {len(counts) - 1}" if len(counts) > 1 else "0, as there are no restarts"
+        raise UsageError(f"--run-index: there is no run {index}, expected {last}")
+    index %= len(counts)
+    if len(counts) > 1:
+        why = "the longest" if options.run_index is None else "as asked"
+        others = "; --run-index reads another" if options.run_index is None else ""
+        report.warn(
+            f"the log has {len(counts)} runs (the server was started anew): run {index} is read, {why}, with "
+            f"{counts[index]:,} of {sum(counts):,} records{others}"
+        )
+        report.leave_out(OTHER_RUNS, sum(counts) - counts[index])
+    return records.filter(pl.col("run") == index)
+
+
+def _weakest(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> tuple[Alignment, Resolution]:
+    """What holds for all sources: numbers of steps only where all have them, steps only where all log each one."""
+    alignment: Alignment = "step"
+    resolution: Resolution = "step"
+    for part, frame in framed:
+        if part.records.alignment == "time" or "step" not in frame.columns:
+            alignment = "time"
+        resolution = max(resolution, part.records.resolution, key=RESOLUTIONS.index)
+    return alignment, resolution
+
+
+def _dp_size(framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFrame) -> int:
+    """The number of ranks that the logs tell, and at least what their ranks ask for."""
+    told = [part.records.facts.dp_size or 0 for part, _frame in framed]
+    largest: Any = records["rank"].max()
+    return max(*told, int(largest) + 1)
+
+
+def _meta(
+    reader: type[LogReader],
+    framed: Sequence[tuple[LogPart, pl.DataFrame]],
+    label: str,
+    report: _Report,
+    dp_size: int,
+) -> TraceMeta:
+    facts = [part.records.facts for part, _frame in framed]
+    unseen = sorted(set(range(dp_size)) - {rank for _part, frame in framed for rank in frame["rank"].unique()})
+    if unseen:
+        listing = ", ".join(map(str, unseen[:8])) + (", …" if len(unseen) > 8 else "")
+        report.warn(f"of {dp_size} ranks, {len(unseen)} are not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
+    slots = _agreed([fact.max_num_seqs for fact in facts], "max_num_seqs", report)
+    running: list[Any] = [frame["num_running"].max() for _part, frame in framed if "num_running" in frame.columns]
+    largest = max((count for count in running if count is not None), default=0)
+    if slots is not None and largest > slots:
+        report.warn(
+            f"a rank runs {largest} requests, more than the max_num_seqs {slots} that the log tells: it is not used"
+        )
+        slots = None
+    capacities = {size for fact in facts for size in fact.kv_capacity_tokens.values()}
+    alone = framed[0][0] if len(framed) == 1 else None
+    return TraceMeta(
+        source=label,
+        format=reader.name,
+        engine=_agreed([fact.engine for fact in facts], "engine", report) or reader.engine,
+        engine_version=_agreed([fact.engine_version for fact in facts], "version", report),
+        dp_size=dp_size,
+        max_num_seqs=slots,
+        kv_capacity=capacities.pop() if len(capacities) == 1 else None,
+        time_unit=reader.time_unit,
+        time_origin=_agreed([fact.time_origin for fact in facts], "time origin", report),
+        sha256=None if alone is None else alone.sha256,
+        config={key: value for fact in facts for key, value in fact.config.items()},
+        excluded=dict(report.excluded),
+        warnings=tuple(report.warnings),
+        sources=tuple(
+            {"name": part.source.name, "sha256": part.sha256, "ranks": frame["rank"].unique().sort().to_list()}
+            for part, frame in framed
+        ),
+    )
+
+
+def _agreed(values: Sequence[Any], what: str, report: _Report) -> Any:
+    """The one value that the logs tell; None, with a warning, where they tell several."""
+    known = list(dict.fromkeys(value for value in values if value is not None))
+    if len(known) > 1:
+        report.warn(f"the logs tell several values of {what} ({', '.join(map(str, known[:4]))}): none is used")
+    return known[0] if len(known) == 1 else None
+
+
+def _frame(aligned: Aligned) -> pl.DataFrame:
+    shape = (len(aligned.step), aligned.dp_size)
+    unknown = [name for name in ("kv_tokens", "num_running") if name not in aligned.columns]
+    columns: dict[str, Any] = {**aligned.columns, **{name: np.full(shape, np.nan) for name in unknown}}
+    return StepArrays(step=aligned.step, **columns).frame().drop(unknown)

@@ -1,0 +1,199 @@
+"""The records of one log: what ranks did in steps, as columns; collected by a reader, put together by the joiner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from lbal.analyzers.trace.trace import FloatArray, Resolution
+
+Alignment = Literal["step", "time"]
+Column = Sequence[float | None] | FloatArray | float | None
+
+PLACES = ("line", "run", "rank", "step", "time_ms")
+"""Where a record stands: input line, run of the log (restarts), rank, step number, wall clock in ms."""
+VALUES = (
+    "kv_tokens",
+    "kv_fraction",
+    "num_running",
+    "num_waiting",
+    "prefill_tokens",
+    "compute_ms",
+    "wait_ms",
+    "step_ms",
+)
+"""What a record may say. Loads are those that enter the step; `kv_fraction` is the used share (0..1) of a rank's KV
+space, `compute_ms` the rank's own time before the barrier, `wait_ms` its measured wait there, `step_ms` the wall time
+of the step."""
+WHOLE = ("line", "run", "rank", "step", "num_running", "num_waiting", "prefill_tokens")
+COLUMNS = PLACES + VALUES
+ROWS_AT_ONCE = 1 << 16
+MOST_RANKS = 1 << 12
+LARGEST = float(1 << 53)
+IMPOSSIBLE = "records with a rank or a step that cannot be"
+IMPOSSIBLE_VALUES = "values that cannot be (negative, not finite or no whole number)"
+
+
+@dataclass
+class LogFacts:
+    """What a log tells of the system beside its records. None is unknown."""
+
+    engine: str | None = None
+    """The engine, where it is not the one that the reader stands for."""
+    engine_version: str | None = None
+    """Version, or what is known of it: `0.23.0 to 0.25.1`."""
+    dp_size: int | None = None
+    max_num_seqs: int | None = None
+    kv_capacity_tokens: dict[int | None, int] = field(default_factory=dict)
+    """KV tokens that fit: rank -> tokens; under None what holds for all other ranks of the source."""
+    time_origin: str | None = None
+    """What the log calls the moment that is 0 ms, where `time_ms` has no date."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What else is worth keeping with the trace."""
+
+
+@dataclass(frozen=True)
+class RankSteps:
+    """The records of one source, in its order: a table of the `COLUMNS` of which anything is known."""
+
+    frame: pl.DataFrame
+    facts: LogFacts
+    alignment: Alignment
+    resolution: Resolution
+    gaps_are_idle: bool
+    skipped: Mapping[str, int]
+    """Lines that were not used: reason -> count."""
+    notes: tuple[str, ...]
+
+
+class RankStepsBuilder:
+    """Collects the records of one source. A reader sets what it learns of the log as a whole as attributes."""
+
+    def __init__(self, alignment: Alignment, resolution: Resolution) -> None:
+        self.alignment: Alignment = alignment
+        """As declared by the reader, unless this log turns out to be different."""
+        self.resolution: Resolution = resolution
+        self.gaps_are_idle = False
+        """Whether a step number that is missing between two records of a rank is a step in which it had no work."""
+        self.facts = LogFacts()
+        self.skipped: Counter[str] = Counter()
+        self._notes: list[str] = []
+        self._run = 0
+        self._rows: list[tuple[float | None, ...]] = []
+        self._parts: list[dict[str, FloatArray]] = []
+
+    def add(
+        self,
+        *,
+        line: int | None = None,
+        rank: int | None = None,
+        step: int | None = None,
+        time_ms: float | None = None,
+        kv_tokens: float | None = None,
+        kv_fraction: float | None = None,
+        num_running: float | None = None,
+        num_waiting: float | None = None,
+        prefill_tokens: float | None = None,
+        compute_ms: float | None = None,
+        wait_ms: float | None = None,
+        step_ms: float | None = None,
+    ) -> None:
+        """One record. What the line does not say is left out, never 0."""
+        values = (kv_tokens, kv_fraction, num_running, num_waiting, prefill_tokens, compute_ms, wait_ms, step_ms)
+        self._rows.append((line, self._run, rank, step, time_ms, *values))
+        if len(self._rows) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def extend(self, columns: Mapping[str, Column]) -> None:
+        """Many records at once: columns of one length, or one value for all. NaN and None are unknown."""
+        self._flush()
+        arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+        if unknown := arrays.keys() - set(COLUMNS):
+            raise ValueError(f"a record has no {', '.join(sorted(unknown))}")
+        length = max((len(array) for array in arrays.values() if array.ndim), default=1)
+        part = {name: np.broadcast_to(array, length) for name, array in arrays.items()}
+        part.setdefault("run", np.broadcast_to(np.float64(self._run), length))
+        self._parts.append(part)
+
+    def new_run(self) -> None:
+        """The server was started anew: later records belong to another run."""
+        self._run += 1
+
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count lines that look like data and are not used."""
+        if count:
+            self.skipped[reason] += count
+
+    def note(self, text: str) -> None:
+        """Something that whoever reads the figures must know; said once."""
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def build(self) -> RankSteps:
+        """All records, without those and without values that cannot be, which are counted."""
+        self._flush()
+        arrays = {
+            name: np.concatenate(
+                [part[name] if name in part else np.full(len(part["run"]), np.nan) for part in self._parts]
+            )
+            for name in COLUMNS
+            if any(name in part for part in self._parts)
+        }
+        self._parts = []
+        arrays = self._possible(arrays)
+        columns = {name: _column(name, array) for name, array in arrays.items() if not np.isnan(array).all()}
+        return RankSteps(
+            frame=pl.DataFrame(columns),
+            facts=self.facts,
+            alignment=self.alignment,
+            resolution=self.resolution,
+            gaps_are_idle=self.gaps_are_idle,
+            skipped=dict(self.skipped),
+            notes=tuple(self._notes),
+        )
+
+    def _flush(self) -> None:
+        if self._rows:
+            table = np.array(self._rows, dtype=np.float64)
+            self._rows = []
+            self._parts.append({name: table[:, index] for index, name in enumerate(COLUMNS)})
+
+    def _possible(self, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        if not arrays:
+            return arrays
+        keep = np.ones(len(arrays["run"]), np.bool_)
+        for name, largest in (("rank", MOST_RANKS - 1), ("step", LARGEST)):
+            if name in arrays:
+                keep &= np.isnan(arrays[name]) | _can_be(arrays[name], whole=True, largest=largest)
+        if "time_ms" in arrays:
+            keep &= ~np.isinf(arrays["time_ms"])
+        self.skip(IMPOSSIBLE, int((~keep).sum()))
+        if not keep.all():
+            arrays = {name: array[keep] for name, array in arrays.items()}
+        for name in VALUES:
+            if name in arrays:
+                largest = 1.0 if name == "kv_fraction" else LARGEST
+                broken = ~(np.isnan(arrays[name]) | _can_be(arrays[name], whole=name in WHOLE, largest=largest))
+                self.skip(IMPOSSIBLE_VALUES, int(broken.sum()))
+                arrays[name] = np.where(broken, np.nan, arrays[name])
+        return arrays
+
+
+def numbers(texts: Iterable[bytes]) -> FloatArray:
+    """Numbers from what a pattern found; an empty text, a group that is not there, is NaN."""
+    return np.array([float(text) if text else np.nan for text in texts], dtype=np.float64)
+
+
+def _can_be(array: FloatArray, *, whole: bool, largest: float) -> Any:
+    possible = (array >= 0) & (array <= largest)
+    return possible & (array == np.floor(array)) if whole else possible
+
+
+def _column(name: str, array: FloatArray) -> pl.Series:
+    series = pl.Series(name, array, nan_to_null=True)
+    return series.cast(pl.Int64) if name in WHOLE else series
