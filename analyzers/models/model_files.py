@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from lbal.analyzers.documents import json_value, read_document
 from lbal.analyzers.errors import InputError, shown
 
 MOST_BYTES = 1 << 24
+EXPECTED = "a model as JSON in UTF-8"
 LEVELS = ("low", "nominal", "high")
 
 
@@ -35,18 +36,7 @@ class ModelFile:
     @classmethod
     def read(cls, name: str) -> ModelFile:
         """The object that a file holds."""
-        try:
-            with open(name, "rb") as file:
-                data = file.read(MOST_BYTES)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(name, f"cannot be opened: {reason}", expected="a readable file") from error
-        try:
-            record = json.loads(data)
-        except json.JSONDecodeError as error:
-            raise InputError(name, f"is no JSON: {error.msg}", line=error.lineno, expected="a model") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(name, "is no JSON that can be read", expected="a model in UTF-8") from error
+        record = json_value(read_document(name, EXPECTED, MOST_BYTES), name, EXPECTED, "is no JSON")
         if not isinstance(record, dict):
             raise InputError(name, f"holds {shown(record)}", expected="a JSON object with the fields of a model")
         return cls(name, record)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
+from lbal.analyzers.documents import json_value, read_document
 from lbal.analyzers.errors import InputError, shown
 from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result.result import SCHEMA, Result, Run
 
+EXPECTED = "a result (-o name.json)"
 RUN_FIELDS = {
     "label", "policy", "parameters", "metrics", "ranks", "attribution", "worst_steps", "headroom", "solver",
     "series", "repeats",
@@ -58,16 +58,7 @@ def read_result(name: str, *, any_schema: bool = False) -> Stored:
 
 
 def _record(name: str) -> dict[str, Any]:
-    try:
-        record = json.loads(Path(name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            name, f"cannot be read: {error.strerror or error}", expected="a result (-o name.json)"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise InputError(name, f"is not JSON: {error.msg}", line=error.lineno, expected="a result") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise InputError(name, "is not JSON", expected="a result (-o name.json)") from error
+    record = json_value(read_document(name, EXPECTED), name, EXPECTED)
     if not isinstance(record, dict):
         raise InputError(name, "is no result", expected="a JSON object with a schema")
     return record

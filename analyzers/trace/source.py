@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from types import TracebackType
 from typing import BinaryIO
 
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.memory import LEAST_LEFT_BYTES, bytes_left
 
 BLOCK_BYTES = 1 << 24
 HEAD_BYTES = 1 << 16
 WIDE_HEAD_BYTES = 1 << 22
 """How far into a log its first line with data is looked for: servers print much before it."""
-MAX_LINE_BYTES = 1 << 28
+MAX_LINE_BYTES = 1 << 25
+"""More than any line of a trace: some arrays of as many ranks as there may be."""
 PACKED_BYTES = 1 << 17
 """Compressed bytes that are unpacked at a time."""
 GZIP_MAGIC = b"\x1f\x8b"
@@ -65,6 +68,9 @@ class Source:
         self._hash = hashlib.sha256()
         self._file: io.FileIO | None = None
         self._after_head = b""
+        self._bytes_read = 0
+        self.notes: list[str] = []
+        """What whoever reads the figures must know of how the bytes were read."""
 
     def __enter__(self) -> Source:
         return self
@@ -152,9 +158,15 @@ class Source:
     def _read(self, size: int) -> bytes:
         """The next bytes after decompression: `size` of them, or fewer at the end."""
         try:
-            return self._stream.read(size)
+            data = self._stream.read(size)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(self.name, f"cannot be read: {error}", expected="an intact file") from error
+        self._bytes_read += len(data)
+        left = bytes_left()
+        if left is not None and left < LEAST_LEFT_BYTES:
+            problem = f"does not fit into memory: {left >> 20} MiB are left after its first {self._bytes_read:,} bytes"
+            raise InputError(self.name, problem, expected="an input that ends, or more memory")
+        return data
 
     @cached_property
     def _stream(self) -> BinaryIO:
@@ -164,17 +176,17 @@ class Source:
             return gzip.GzipFile(fileobj=stored)  # type: ignore[return-value]
         return io.BufferedReader(_Unpacking(stored), BLOCK_BYTES) if magic.startswith(ZSTD_MAGIC) else stored
 
-    def _open(self) -> BinaryIO | io.FileIO:
+    def _open(self) -> BinaryIO | io.RawIOBase:
         if self.path is None:
             if self._stdin is None and sys.stdin is None:
                 raise InputError(self.name, "is closed", expected="a trace on standard input")
             return self._stdin if self._stdin is not None else sys.stdin.buffer
         try:
             self._file = io.FileIO(self.path)
+            return _AsOpened(self._file, self.notes)
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(self.name, f"cannot be opened: {reason}", expected="a readable file") from error
-        return self._file
 
     def _checked_text(self, block: Block) -> Block:
         """The same block, once it is known to be UTF-8."""
@@ -188,10 +200,35 @@ class Source:
         return block
 
 
+class _AsOpened(io.RawIOBase):
+    """A file up to the size that it had when it was opened: one that grows as fast as it is read would never end."""
+
+    def __init__(self, file: io.FileIO, notes: list[str]) -> None:
+        self._file = file
+        self._notes = notes
+        status = os.fstat(file.fileno())
+        self._left = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._left is None:
+            return self._file.readinto(buffer) or 0
+        if not self._left:
+            size = self._file.tell()
+            if os.fstat(self._file.fileno()).st_size > size and not self._notes:
+                self._notes.append(f"the file grew while it was read: only its first {size:,} bytes were")
+            return 0
+        count = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
+
+
 class _Hashing(io.RawIOBase):
     """A raw stream that hashes what passes through it."""
 
-    def __init__(self, raw: BinaryIO | io.FileIO, digest: hashlib._Hash) -> None:
+    def __init__(self, raw: BinaryIO | io.RawIOBase, digest: hashlib._Hash) -> None:
         self._raw = raw
         self._digest = digest
 
@@ -199,7 +236,7 @@ class _Hashing(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._raw.read(len(buffer))
+        data: bytes | None = self._raw.read(len(buffer))
         count = len(data or b"")
         if data:
             buffer[:count] = data

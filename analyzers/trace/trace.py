@@ -28,6 +28,8 @@ MAX_MS = 1e15
 """Times beyond it (thirty thousand years) are no times."""
 MAX_TOKENS = 1 << 40
 """More tokens than this in one request are taken for damage."""
+MAX_RANKS = 1 << 16
+"""A step has no more ranks than this: more are taken for damage, before memory is taken for them."""
 
 REQUEST_COLUMNS: dict[str, pl.DataType] = {
     "arrival_ms": pl.Float64(),
@@ -284,6 +286,7 @@ def _checked_requests(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> 
         top = np.iinfo(np.int64).max if meta.dp_size is None else meta.dp_size
         expected = "a rank from 0" if meta.dp_size is None else f"a rank in 0..{meta.dp_size - 1}"
         place.refuse((pl.col("rank") < 0) | (pl.col("rank") >= top), "rank", "is out of range", expected)
+        place.refuse(pl.col("rank") >= MAX_RANKS, "rank", "is too large", f"at most {MAX_RANKS:,} ranks")
     if frame["request_id"].n_unique() != frame.height:
         place.refuse(~pl.col("request_id").is_first_distinct(), "request_id", "stands twice", "unique ids")
     if "arrival_ms" in frame.columns:
@@ -351,6 +354,10 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
         frame = frame.sort("step", "rank", maintain_order=True)
         if not _is_rectangular(frame, dp_size):
             _refuse_ragged(frame, dp_size, meta)
+    if dp_size > MAX_RANKS:
+        raise InputError(
+            meta.source, f"{dp_size:,} ranks are too many", field="rank", expected=f"at most {MAX_RANKS:,}"
+        )
     for name in PER_STEP_COLUMNS:
         if name in frame.columns:
             _check_same_on_all_ranks(frame, name, dp_size, meta)

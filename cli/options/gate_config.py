@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lbal.analyzers.documents import read_document, toml_table
 from lbal.analyzers.errors import InputError, shown, unknown_name
 
+MOST_BYTES = 1 << 24
 FILES = ("lbal.toml", "pyproject.toml")
 
 
@@ -71,12 +72,7 @@ def _settings_of(path: Path) -> CheckSettings | None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(str(path), f"cannot be read: {error.strerror or error}", expected="a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"is not TOML: {error}") from error
+    return toml_table(read_document(str(path), "a TOML file", MOST_BYTES), str(path))
 
 
 def _table(file: str, record: dict[str, Any], path: str) -> dict[str, Any]:

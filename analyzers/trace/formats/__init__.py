@@ -50,9 +50,13 @@ def read_trace(
         with Source(sources[0].name, stdin) as source:
             found = wanted or detect_format(source)
             if issubclass(found, TraceFormat):
-                return found().read(source, options)
+                return _noted(found().read(source, options), source)
             return _joined(found, [_part(found, sources[0], source, options)], source.name, options)
     return _read_several(sources, _label(names, sources), wanted, options, stdin)
+
+
+def _noted(trace: Trace, source: Source) -> Trace:
+    return replace(trace, meta=trace.meta.warned(*source.notes)) if source.notes else trace
 
 
 def detect_format(source: Source) -> type[Format]:
@@ -154,6 +158,8 @@ def _part(found: type[Format], name: SourceName, source: Source, options: ReadOp
     assert issubclass(found, LogReader)
     records = RankStepsBuilder(found.alignment, found.resolution)
     found().collect(source, records, options)
+    for note in source.notes:
+        records.note(note)
     return LogPart(replace(name, name=source.name), source.sha256, records.build())
 
 

@@ -26,11 +26,13 @@ from lbal.analyzers.trace.reading.jsonlines import (
 )
 from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import LOADS, REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
+from lbal.analyzers.trace.trace import LOADS, MAX_RANKS, REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
 
 Time: TypeAlias = float | UnsetType | None
 Counts: TypeAlias = list[Count | None]
 Loads: TypeAlias = list[NonNegative | None]
+LONGEST_LINE = 1 << 24
+"""Bytes of a step line: its arrays, with as many ranks as there may be, take less than half of that."""
 
 
 class _StepLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -232,6 +234,9 @@ class _Steps:
     def _check_lengths(self, name: str, values: list[list[Any]], lines: IntArray) -> None:
         if self.dp_size is None:
             self.dp_size = len(values[0]) or 1
+            if self.dp_size > MAX_RANKS:
+                problem, expected = f"has {self.dp_size:,} elements", f"at most {MAX_RANKS:,}, one per rank"
+                raise InputError(self.file, problem, line=int(lines[0]), field=name, expected=expected)
         sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
         wrong = sizes != self.dp_size
         if wrong.any():

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import polars as pl
 
+from lbal.analyzers.documents import read_document
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.fields import nearest, shown_name
 from lbal.analyzers.trace.reading.header import meta_of
 from lbal.analyzers.trace.reading.jsonlines import json_object
+from lbal.analyzers.trace.reading.parquet_table import read_table, regular_size
 from lbal.analyzers.trace.reading.request_table import RequestTable
 from lbal.analyzers.trace.source import BLOCK_BYTES, Source
 from lbal.analyzers.trace.sources import TRACE_DIRECTORY_FILES, is_trace_directory
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace, cast_columns
 
 META, REQUESTS, STEPS = FILES = TRACE_DIRECTORY_FILES
+MOST_HEADER_BYTES = 1 << 26
 
 
 class ParquetFormat(TraceFormat):
@@ -40,26 +43,26 @@ class ParquetFormat(TraceFormat):
         files = {name: source.path / name for name in FILES if (source.path / name).exists()}
         if META not in files:
             raise InputError(source.name, "has no meta.json", expected=", ".join(FILES))
-        try:
-            sha256 = _sha256(files)
-            header = json_object(files[META].read_bytes(), str(files[META]), None)
-        except OSError as error:
-            raise InputError(source.name, f"cannot be read: {error.strerror}", expected="readable files") from error
+        for path in files.values():
+            regular_size(path)
+        data = read_document(str(files[META]), "a trace header", MOST_HEADER_BYTES)
+        header = json_object(data, str(files[META]), None)
+        sha256, found = _hashes(files)
         meta = meta_of(header, str(files[META]), source.name, None, format=self.name, sha256=sha256)
+        stored = header.get("digests", {})
+        intact = _intact(files, found, stored)
+        for name in sorted(stored.keys() - files.keys()):
+            meta = meta.warned(f"{shown_name(name)}, of which meta.json has a digest, is not there")
         table = RequestTable(source.name, must_have_ids=True)
         if REQUESTS in files:
-            requests = _table(files[REQUESTS], ["request_id", *REQUEST_COLUMNS])
+            requests = _table(files[REQUESTS], ["request_id", *REQUEST_COLUMNS], is_intact=REQUESTS in intact)
             table.add(cast_columns(requests, REQUEST_COLUMNS, str(files[REQUESTS])))
-        steps = _table(files[STEPS], STEP_COLUMNS) if STEPS in files else None
+        steps = _table(files[STEPS], STEP_COLUMNS, is_intact=STEPS in intact) if STEPS in files else None
         return table.trace(meta, options, steps=steps)
 
 
-def _table(path: Path, known: Collection[str]) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        problem = f"is not a Parquet table: {(str(error).splitlines() or ['damaged'])[0]}"
-        raise InputError(str(path), problem, expected="an intact Parquet file") from error
+def _table(path: Path, known: Collection[str], *, is_intact: bool) -> pl.DataFrame:
+    frame = read_table(path, is_intact=is_intact)
     for name in frame.columns:
         if name not in known:
             raise InputError(
@@ -68,11 +71,27 @@ def _table(path: Path, known: Collection[str]) -> pl.DataFrame:
     return frame.rechunk()  # one piece per column, so that its array is no copy
 
 
-def _sha256(files: dict[str, Path]) -> str:
-    digest = hashlib.sha256()
+def _hashes(files: Mapping[str, Path]) -> tuple[str, dict[str, str]]:
+    """The sha256 of all names and bytes, in the order of the names, and that of each file."""
+    whole, each = hashlib.sha256(), {}
     for name, path in sorted(files.items()):
-        digest.update(name.encode() + b"\0")
-        with path.open("rb") as file:
-            while data := file.read(BLOCK_BYTES):
-                digest.update(data)
-    return digest.hexdigest()
+        whole.update(name.encode() + b"\0")
+        own = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while data := file.read(BLOCK_BYTES):
+                    whole.update(data)
+                    own.update(data)
+        except OSError as error:
+            raise InputError(str(path), f"cannot be read: {error.strerror}", expected="a readable file") from error
+        each[name] = own.hexdigest()
+    return whole.hexdigest(), each
+
+
+def _intact(files: Mapping[str, Path], found: Mapping[str, str], stored: Mapping[str, str]) -> set[str]:
+    """The tables whose bytes are those that meta.json has digests of; `InputError` for other bytes."""
+    for table, digest in stored.items():
+        if found.get(table, digest) != digest:
+            problem = f"is damaged or was changed: its sha256 is {found[table][:12]}…"
+            raise InputError(str(files[table]), problem, expected=f"{digest[:12]}…, as meta.json says")
+    return set(stored)

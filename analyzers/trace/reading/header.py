@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from lbal.analyzers.documents import checked
 from lbal.analyzers.errors import InputError, shown
 from lbal.analyzers.trace.reading.fields import (
     COUNT,
@@ -22,9 +23,11 @@ from lbal.analyzers.trace.reading.fields import (
     map_of,
     nullable,
 )
-from lbal.analyzers.trace.trace import TraceMeta
+from lbal.analyzers.trace.trace import MAX_RANKS, TraceMeta
 
 VERSION = 1
+NOT_OF_META = ("lbal_trace", "format", "digests")
+"""Of the file, not of the trace in it; `digests` is the sha256 of each table of a Parquet directory."""
 OWN_FORMATS = ("native", "parquet", "replay")
 """Formats that keep all metadata: a trace from another one remembers where it was converted from."""
 
@@ -53,6 +56,7 @@ HEADER = Rules(
         "kv_capacity": nullable(SIZE),
         "ranks_seen": nullable(list_of(COUNT)),
         "sources": list_of(OBJECT),
+        "digests": map_of(TEXT),
     },
     required=("lbal_trace",),
 )
@@ -68,13 +72,14 @@ def header_of(meta: TraceMeta) -> dict[str, Any]:
         name = meta.source if meta.source.startswith("<") else Path(meta.source).name
         config["converted_from"] = {"format": meta.format, "name": name, "sha256": meta.sha256}
     unsaid = {name for name in WHERE_KNOWN if getattr(meta, name) == getattr(TraceMeta, name)}
-    stored = (name for name in HEADER.kinds if name not in {"lbal_trace", "format"} | unsaid)
+    stored = (name for name in HEADER.kinds if name not in {*NOT_OF_META, *unsaid})
     return {"lbal_trace": VERSION} | {name: getattr(meta, name) for name in stored} | {"config": config}
 
 
-def header_json(meta: TraceMeta) -> bytes:
-    """The header as one line of JSON, without a line end."""
-    return msgspec.json.encode(header_of(meta), enc_hook=_plain)
+def header_json(meta: TraceMeta, digests: Mapping[str, str] | None = None) -> bytes:
+    """The header as one line of JSON, without a line end; with the sha256 of the tables where they are files."""
+    header = header_of(meta) | ({} if digests is None else {"digests": digests})
+    return msgspec.json.encode(header, enc_hook=_plain)
 
 
 def meta_of(record: Mapping[str, Any], file: str, name: str, line: int | None, **known: Any) -> TraceMeta:
@@ -90,7 +95,11 @@ def meta_of(record: Mapping[str, Any], file: str, name: str, line: int | None, *
             file, problem, line=line, field="lbal_trace", expected=f"version {VERSION}, which this lbal reads"
         )
     HEADER.refuse(record, file, line)
-    fields = {key: value for key, value in record.items() if key not in ("lbal_trace", "format")}
+    checked(dict(record), file, line)
+    if (record.get("dp_size") or 0) > MAX_RANKS:
+        problem, expected = f"{record['dp_size']:,} is too large", f"at most {MAX_RANKS:,} ranks"
+        raise InputError(file, problem, line=line, field="dp_size", expected=expected)
+    fields = {key: value for key, value in record.items() if key not in NOT_OF_META}
     fields.setdefault("warnings", ())
     for several in ("warnings", "sources", "ranks_seen"):
         if fields.get(several) is not None:

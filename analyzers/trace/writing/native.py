@@ -7,6 +7,7 @@ What is written is what `lbal.analyzers.trace.formats` reads back, bit for bit; 
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,15 +45,19 @@ def write_native(trace: Trace, target: str | Path | BinaryIO) -> None:
 def write_parquet(trace: Trace, directory: str | Path) -> None:
     """Write a trace as `meta.json`, `requests.parquet` and `steps.parquet` into a directory, made where absent.
 
-    A table that the trace does not have is not written. What else is in the directory stays.
+    `meta.json` has the sha256 of each table. A table that the trace does not have is not written. What else is in
+    the directory stays.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "meta.json").write_bytes(msgspec.json.format(header_json(trace.meta), indent=2) + b"\n")
-    for name, table in (("requests", trace.requests), ("steps", trace.steps)):
+    digests = {}
+    for name, table in (("requests.parquet", trace.requests), ("steps.parquet", trace.steps)):
         if table is not None:
             # One row group: read back in one piece, so that an array of a column is no copy.
-            table.write_parquet(folder / f"{name}.parquet", row_group_size=max(table.height, 1))
+            table.write_parquet(folder / name, row_group_size=max(table.height, 1))
+            with (folder / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    (folder / "meta.json").write_bytes(msgspec.json.format(header_json(trace.meta, digests), indent=2) + b"\n")
 
 
 def _records(trace: Trace) -> Iterator[list[dict[str, Any]]]:
