@@ -68,7 +68,8 @@ def run(arguments: list[str]) -> int:
             return _say(MESSAGE, INTERRUPTED)
         message = getattr(error, "format_message", None)
         if type(error).__name__ == "NoArgsIsHelpError" and message is not None:
-            return _say(message(), BAD_INPUT)
+            _print(message())
+            return BAD_INPUT
         if message is not None:
             return _refuse(_usage_message(error, message(), arguments))
         return _internal(error)
@@ -78,14 +79,21 @@ def run(arguments: list[str]) -> int:
 
 
 def _refuse(message: str) -> int:
-    return _say("lbal: " + " ".join(message.split("\n")), BAD_INPUT)
+    return _say(f"lbal: {message}", BAD_INPUT)
 
 
 def _say(text: str, code: int) -> int:
-    """Text to stderr, wherever it is; the exit code is told all the same."""
-    with contextlib.suppress(OSError, AttributeError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+    """A line to stderr, wherever that is; the exit code is told all the same."""
+    from lbal.analyzers.plain import message
+
+    _print(message(text))
     return code
+
+
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
 
 
 def _usage_message(error: Exception, text: str, arguments: list[str]) -> str:
@@ -104,7 +112,7 @@ def _internal(error: Exception) -> int:
 
         traceback.print_exception(error)
     name = type(error).__name__
-    text = f"lbal: internal error: {name}: {error} (LBAL_DEBUG=1 shows where)".replace("\n", " ")
+    text = f"lbal: internal error: {name}: {error} (LBAL_DEBUG=1 shows where)"
     return _say(text, INTERNAL_ERROR)
 
 

@@ -13,6 +13,7 @@ from lbal.analyzers.trace.trace import FloatArray, StepArrays
 
 USUAL_RANK_STEPS = 30_000
 """Steps times ranks that are taken where nobody says which: some 10 MB of trace."""
+MOST_DIGITS = 15
 MOST_RANK_STEPS = 2_000_000
 """More than these make a trace that no viewer opens."""
 
@@ -34,6 +35,8 @@ def parse_step_range(text: str) -> StepRange:
     parts = [part.strip() for part in (start, stop)]
     if not colon or not all(part.isdecimal() or not part for part in parts) or not any(parts):
         raise UsageError(f"--steps: {text!r} is no range of steps, expected FROM:TO, as in 1000:1200 (without 1200)")
+    if max(map(len, parts)) > MOST_DIGITS:
+        raise UsageError(f"--steps: a number has more than {MOST_DIGITS} digits, expected FROM:TO, as in 1000:1200")
     found = StepRange(int(parts[0] or 0), int(parts[1]) if parts[1] else None)
     if found.stop is not None and found.stop <= found.start:
         raise UsageError(f"--steps: {text} holds no step, expected FROM below TO")

@@ -46,7 +46,8 @@ def analyze(
     bands: Bands = False,
     costs: CostList = None,
     max_num_seqs: Annotated[
-        int | None, typer.Option("--max-num-seqs", metavar="B", min=1, help="Slots per rank, if the trace lacks it.")
+        int | None,
+        typer.Option("--max-num-seqs", metavar="B", min=1, max=1 << 24, help="Slots per rank, if the trace lacks it."),
     ] = None,
     window: WindowName = "all",
     steps: StepsShown = None,

@@ -16,6 +16,7 @@ def validate(
     strict: Strict = False,
 ) -> None:
     """Check that traces can be read whole; says what is in them, or where the first is wrong (exit code 2)."""
+    from lbal.analyzers.plain import plain
     from lbal.analyzers.result.result import Result, input_record
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.wording.numbers import count, listed
@@ -34,7 +35,7 @@ def validate(
             parts.append(count(trace.num_requests, "request"))
         if trace.num_steps:
             parts.append(f"{count(trace.num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
-        lines.append(f"{trace.meta.source}: valid {trace.meta.format} trace with {listed(parts)}\n")
+        lines.append(f"{plain(trace.meta.source)}: valid {trace.meta.format} trace with {listed(parts)}\n")
     for note in notes:
         say(note)
     if not as_json:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO
 
 from lbal.analyzers.errors import OutputError
+from lbal.analyzers.plain import message as as_message
 from lbal.analyzers.result.result import Result
 from lbal.cli.output.files import write_text
 from lbal.cli.output.targets import check_targets, suffix_of
@@ -16,7 +17,9 @@ from lbal.cli.reports import REPORTS, Report
 
 def say(message: str) -> None:
     """A note for the person, on stderr."""
-    print(f"lbal: {message}", file=sys.stderr)
+    with suppress(OSError):
+        if sys.stderr is not None:
+            print(as_message(f"lbal: {message}"), file=sys.stderr)
 
 
 def report_suffixes() -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lbal.analyzers.errors import OutputError
+from lbal.analyzers.plain import seen
 from lbal.analyzers.result.result import Result
 from lbal.analyzers.wording.differences import gate_sentence, gate_status
 
@@ -30,6 +31,7 @@ def _annotation(gate: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: str, characters: str) -> str:
+    text = seen(text.replace("\r", ""))
     for character in characters:
         text = text.replace(character, f"%{ord(character):02X}")
     return text

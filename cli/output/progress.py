@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lbal.analyzers.plain import plain
+
 if TYPE_CHECKING:
     from lbal.replay.engine.engine import Progress
 
@@ -34,7 +36,7 @@ def replay_progress(label: str, requests: int) -> Iterator[Callable[[Progress], 
         TimeRemainingColumn(compact=True),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=requests, state="compiling (slow the first time only)")
+        task = bar.add_task(plain(label), total=requests, state="compiling (slow the first time only)")
 
         def report(progress: Progress) -> None:
             speed = bar.tasks[0].speed or 0.0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from lbal.analyzers.metrics import METRICS, Measure
+from lbal.analyzers.plain import plain
 from lbal.analyzers.result.result import Result, Run
 from lbal.cli.reports.base import Report
 
@@ -16,6 +17,7 @@ COLUMNS = (
     "table", "run", "against", "rank", "name", "unit", "value", "low", "high", "basis", "fidelity", "base",
     "relative", "mark",
 )  # fmt: skip
+FORMULA = ("=", "+", "-", "@")
 RANK_UNITS = {"kv_tokens_mean": "KV tokens", "num_running_mean": "requests", "work_factor": "ratio"}
 Row = dict[str, Any]
 
@@ -37,6 +39,10 @@ class CsvReport(Report):
 
 
 def _cell(value: Any) -> Any:
+    """A number as it is; a text plain, and never what a spreadsheet takes for a formula."""
+    if isinstance(value, str):
+        text = plain(value)
+        return f"'{text}" if text.lstrip().startswith(FORMULA) else text
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 

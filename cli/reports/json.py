@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 from lbal.analyzers.result.result import Result
 from lbal.cli.reports.base import Report
 
+UNSEEN = re.compile(
+    "[\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff]|#(?=#(?:\\[|vso))"
+)
+"""Control characters, marks of the direction of writing, what has no width, and commands of CI systems in strings."""
 NUMBERS = re.compile(r"\[\n((?:\s*(?:-?\d[\d.eE+-]*|null),?\n)+)\s*\]")
 
 
@@ -27,9 +31,14 @@ class JsonReport(Report):
 
 def json_text(record: dict[str, Any]) -> str:
     """A record as indented JSON, lists of numbers on one line; numbers that are none as null."""
-    text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
+    text = escaped(json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False))
     # A line end inside a string is escaped in JSON, so nothing but lists of numbers looks like this.
     return NUMBERS.sub(lambda found: f"[{', '.join(found[1].split())}]".replace(",,", ","), text) + "\n"
+
+
+def escaped(text: str) -> str:
+    """The same JSON, with what would steer a terminal or a CI system escaped: it reads back as it was."""
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 from lbal.analyzers.metrics import METRICS, Measure
+from lbal.analyzers.plain import plain
 from lbal.analyzers.result.result import Result
 from lbal.analyzers.wording.differences import gate_sentence, gate_status
 from lbal.analyzers.wording.numbers import shown_unit, shown_value
@@ -46,7 +47,7 @@ class JUnitReport(Report):
 
 def _clean(text: str) -> str:
     """Without what XML cannot hold at all."""
-    return NOT_XML.sub("?", text)
+    return NOT_XML.sub("?", plain(text))
 
 
 def _suites(result: Result) -> dict[str, list[ElementTree.Element]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from lbal.analyzers.metrics import METRICS, names_in
+from lbal.analyzers.plain import plain, seen
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
@@ -46,7 +47,7 @@ class MarkdownReport(Report):
 
 def escaped(text: str) -> str:
     """Text that shows as it is written, in a paragraph or in a cell."""
-    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return SPECIAL.sub(r"\\\1", " ".join(plain(str(text)).split()))
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
@@ -67,7 +68,7 @@ def _parts(result: Result) -> Iterator[list[str]]:
     if result.workload:
         for table in (demand_table(result.workload), length_table(result.workload)):
             yield markdown_table(*table)
-        command = result.workload["replay_command"]
+        command = seen(result.workload["replay_command"])
         fence = "`" * (3 + command.count("`"))
         yield ["To model its barrier idle:", "", f"{fence}sh", command, fence]
     if result.calibration:

@@ -17,7 +17,7 @@ from lbal.analyzers.barrier.single_steps import Timeline
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.result.result import Result
 from lbal.cli.reports.base import Report
-from lbal.cli.reports.json import json_text
+from lbal.cli.reports.json import escaped, json_text
 
 STEPS_THREAD = 1
 """Thread of the steps; rank r is thread r + 2. Viewers keep 0 to themselves."""
@@ -37,9 +37,10 @@ class PerfettoReport(Report):
         if not shown:
             raise UsageError("a .perfetto.json trace shows steps, and this result has none, expected a replay of it")
         about = {"lbal_version": version("lbal"), "headline": result.headline, "config": dict(result.config)}
-        head = json.dumps({"displayTimeUnit": "ms", "otherData": json.loads(json_text(about))}, ensure_ascii=False)
+        about = {"displayTimeUnit": "ms", "otherData": json.loads(json_text(about))}
+        head = escaped(json.dumps(about, ensure_ascii=False))
         events = ",\n".join(
-            json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+            escaped(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
             for process, (label, timeline) in enumerate(shown, 1)
             for event in _events(process, label, timeline)
         )

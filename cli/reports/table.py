@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lbal.analyzers.metrics import METRICS, Measure, names_in
+from lbal.analyzers.plain import plain_values
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import (
     UNITS_OF_COEFFICIENTS,
@@ -62,7 +63,7 @@ class TableReport(Report):
         """Text that fits into `width` columns, as far as single columns of numbers do."""
         buffer = io.StringIO()
         console = Console(file=buffer, width=width, force_terminal=terminal, highlight=False)
-        for part in _parts(result, width, terminal=terminal):
+        for part in _parts(plain_values(result), width, terminal=terminal):
             if isinstance(part, Table):  # already as narrow as it can be: wider than the terminal rather than cut
                 console.print(part, width=PIPE_WIDTH, crop=False, no_wrap=True, overflow="ignore")
             else:

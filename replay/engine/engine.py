@@ -12,7 +12,7 @@ import polars as pl
 from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account, join
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import PolicyError, UsageError
-from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay.engine import loop
 from lbal.replay.engine.compiling import Rules, compiled_loop
 from lbal.replay.policy.policy import Binding, Policy, Selector
@@ -27,6 +27,7 @@ SIGNALS = ("kv_tokens", "num_running", "prompt_running", "num_waiting", "tokens_
 """What a policy sees of the ranks, and sees late where it says so."""
 MOST_RANKS, MOST_SLOTS, MOST_STEPS = 1 << 16, 1 << 24, 20_000_000
 """Beyond these a size is a typing mistake, or a replay that no memory holds (some 120 bytes a step)."""
+MOST_POOL = 1 << 32
 LEAST_SCALE, MOST_SCALE = 1e-6, 1e9
 """Rate scales at which requests are hardly ever together, and all come at once."""
 PHASES: tuple[Phase, Phase] = ("ramp", "full")
@@ -223,8 +224,10 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
     for name, value, most in (
         ("--dp-size", cluster.dp_size, MOST_RANKS),
         ("--max-num-seqs", cluster.max_num_seqs, MOST_SLOTS),
+        ("--pool", conditions.pool, MOST_POOL),
+        ("--kv-capacity", cluster.kv_capacity, MAX_TOKENS),
     ):
-        if not 1 <= value <= most:
+        if value is not None and not 1 <= value <= most:
             size = "small" if value < 1 else "large"
             raise UsageError(
                 f"{name}: {value} is too {size}, expected a whole number of at least 1 and at most {most:,}"
@@ -239,8 +242,6 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
             f"{workload.source}: a request asks for {longest:,} output tokens, a step for each, "
             f"expected at most {MOST_STEPS:,}"
         )
-    if conditions.pool is not None and conditions.pool < 1:
-        raise UsageError(f"--pool: {conditions.pool} is too small, expected a whole number of at least 1")
     if policy.uses_recorded_rank:
         ranks = workload.recorded_rank
         if ranks is None or (ranks < 0).any():

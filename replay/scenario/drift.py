@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.trace.trace import IntArray
+from lbal.analyzers.trace.trace import MAX_TOKENS, IntArray
 
 MOST_PER_STEP = 1e6
 EXPECTED = "a number of at least 0, or window:W with W of at least 1"
@@ -56,7 +56,7 @@ def parse_drift(text: str) -> Drift:
     try:
         if colon and head == "window":
             window = int(rest)
-            if window >= 1:
+            if 1 <= window <= MAX_TOKENS:
                 return Drift(window=float(window))
         elif 0 <= (per_step := float(text)) <= MOST_PER_STEP:
             return Drift(per_step)

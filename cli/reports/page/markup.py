@@ -7,10 +7,12 @@ import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
+from lbal.analyzers.plain import seen
+
 
 def escaped(value: Any) -> str:
     """A value as text of a page; safe between tags and in quoted attributes."""
-    return html.escape(str(value), quote=True)
+    return html.escape(seen(str(value)), quote=True)
 
 
 def paragraphs(texts: Iterable[str], kind: str = "") -> str:
