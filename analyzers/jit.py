@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -23,9 +25,36 @@ def compiled(function: Callable[..., Any], signature: Any, **options: Any) -> An
         return njit(signature, nogil=True, **options)(function)
 
 
-def without_references(function: Callable[..., Any], signature: Any) -> Any:
+def without_references(function: Callable[..., Any], signature: Any, helpers: Iterable[Callable[..., Any]] = ()) -> Any:
     """Like `compiled`, for a function that allocates nothing and returns no array.
 
-    It is spared the counting of references to its arrays, which takes most of the time of small steps.
+    It is spared the counting of references to its arrays, which takes most of the time of small steps. `helpers` are
+    plain functions of other files that it calls: they are compiled into it.
     """
+    from numba.extending import register_jitable
+
+    for helper in helpers:
+        if helper not in _known_helpers:
+            register_jitable(helper)
+            _known_helpers.add(helper)
+    forget_if_older(function, [Path(helper.__code__.co_filename) for helper in helpers])
     return compiled(function, signature, _nrt=False)
+
+
+_known_helpers: set[Callable[..., Any]] = set()
+
+
+def forget_if_older(function: Callable[..., Any], sources: Iterable[Path]) -> None:
+    """Drop the compiled function from the cache on disk if one of these files changed after it was made.
+
+    numba itself looks at the function's own file alone.
+    """
+    from numba import njit
+
+    with contextlib.suppress(RuntimeError):  # no place for a cache
+        folder = Path(str(njit(cache=True)(function).stats.cache_path))
+        name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}".replace("<", "").replace(">", "")
+        changed = max((file.stat().st_mtime for file in sources), default=0.0)
+        for index in folder.glob(f"{name}-*.nbi"):
+            if index.stat().st_mtime <= changed:
+                index.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.step_time import Coefficients, StepTimeModel, common_time, rank_time
 from lbal.analyzers.jit import without_references
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
@@ -62,7 +62,6 @@ class RankSums(NamedTuple):
     """Sums of each rank over the steps, shape (G,); causes (G, 5). Meanings: `BarrierAccounts`."""
 
     idle_ms: FloatArray
-    work_ms: FloatArray
     straggler: FloatArray
     empty: FloatArray
     kv_tokens: FloatArray
@@ -99,7 +98,6 @@ class BarrierAccounts:
     causes_ms: FloatArray
     """(S, 5) idle of the step by cause, in the order of `CAUSES`."""
     rank_idle_ms: FloatArray
-    rank_work_ms: FloatArray
     rank_straggler: FloatArray
     """Steps in which the rank was the straggler; k equal ones count 1/k each."""
     rank_empty: FloatArray
@@ -166,12 +164,11 @@ def account(
     rank_ms = steps.compute_ms if measured else steps.kv_tokens
     assert rank_ms is not None
     loads = (np.ascontiguousarray(array) for array in (steps.kv_tokens, steps.num_running, rank_ms))
-    coefficients = (model.per_token_s * 1e3, model.per_request_s * 1e3, model.slowness(ranks))
-    _sum_up()(*loads, measured, *coefficients, *(curves or PowerCurves()), by_step, by_rank)
+    coefficients = model.coefficients_ms
+    _sum_up()(*loads, measured, coefficients, model.slowness(ranks), curves or PowerCurves(), by_step, by_rank)
     step_ms = steps.step_ms
     if step_ms is None:
-        mean_running = by_step.running / ranks
-        step_ms = model.shared_s * 1e3 + model.per_mean_request_s * 1e3 * mean_running + by_step.slowest_ms
+        step_ms = common_time(by_step.running / ranks, coefficients) + by_step.slowest_ms
     return BarrierAccounts(
         step=steps.step,
         step_ms=step_ms,
@@ -194,121 +191,163 @@ def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:
     return BarrierAccounts(**joined)
 
 
+class Work(NamedTuple):
+    """What the ranks had to do, shape (S, G), and what tells their times."""
+
+    tokens: FloatArray
+    running: FloatArray
+    measured_ms: FloatArray
+    """Rank times; read only where `measured`."""
+    measured: bool
+    coefficients_ms: Coefficients
+    slowness: FloatArray
+    """(G,)"""
+    curves: PowerCurves
+
+
+class Whole(NamedTuple):
+    """A step over all ranks: what the accounts of each rank are taken against."""
+
+    tokens: float
+    running: float
+    max_tokens: float
+    slowest: float
+    """The largest rank time."""
+    slowest_modelled: float
+    slowest_plain: float
+    """The largest modelled one if all ranks had speed 1."""
+    straggler: int
+
+
+def rank_times(work: Work, step: int, rank: int) -> tuple[float, float, float]:
+    """The time of a rank in ms: modelled with speed 1, modelled, and the one that counts. Written for compilation."""
+    plain = rank_time(work.tokens[step, rank], work.running[step, rank], work.coefficients_ms)
+    modelled = work.slowness[rank] * plain
+    return plain, modelled, work.measured_ms[step, rank] if work.measured else modelled
+
+
+def whole_step(work: Work, step: int) -> Whole:
+    """Sums and maxima of a step over the ranks. Written for compilation."""
+    tokens, running, max_tokens = 0.0, 0.0, 0.0
+    slowest, slowest_modelled, slowest_plain, straggler = -1.0, 0.0, 0.0, 0
+    for rank in range(work.tokens.shape[1]):
+        plain, modelled, took = rank_times(work, step, rank)
+        tokens += work.tokens[step, rank]
+        running += work.running[step, rank]
+        max_tokens = max(max_tokens, work.tokens[step, rank])
+        slowest_plain = max(slowest_plain, plain)
+        slowest_modelled = max(slowest_modelled, modelled)
+        if took > slowest:
+            slowest, straggler = took, rank
+    return Whole(tokens, running, max_tokens, slowest, slowest_modelled, slowest_plain, straggler)
+
+
+def add_ranks(work: Work, step: int, whole: Whole, by_step: StepSums, by_rank: RankSums) -> None:
+    """Split the idle of every rank by cause; add it to the rank and to the step. Written for compilation."""
+    ranks = work.tokens.shape[1]
+    mean_length = whole.tokens / whole.running if whole.running > 0 else 0.0
+    per_request_ms = rank_time(mean_length, 1.0, work.coefficients_ms)
+    slowest_by_count, equals = 0.0, 0
+    for rank in range(ranks):
+        slowest_by_count = max(slowest_by_count, per_request_ms * work.running[step, rank])
+        equals += rank_times(work, step, rank)[2] == whole.slowest
+    total_idle, total_empty, total_count, total_modelled, total_plain = 0.0, 0.0, 0.0, 0.0, 0.0
+    for rank in range(ranks):
+        active = work.running[step, rank]
+        plain, modelled, took = rank_times(work, step, rank)
+        idle, modelled_idle = whole.slowest - took, whole.slowest_modelled - modelled
+        plain_idle = whole.slowest_plain - plain
+        total_idle += idle
+        total_modelled += modelled_idle
+        total_plain += plain_idle
+        by_rank.idle_ms[rank] += idle
+        by_rank.kv_tokens[rank] += work.tokens[step, rank]
+        by_rank.running[rank] += active
+        if modelled_idle != plain_idle:
+            by_rank.causes_ms[rank, SPEED] += modelled_idle - plain_idle
+        by_rank.causes_ms[rank, UNEXPLAINED] += idle - modelled_idle
+        if took == whole.slowest:
+            by_rank.straggler[rank] += 1.0 / equals
+        if active > 0:
+            count = slowest_by_count - per_request_ms * active
+            total_count += count
+            by_rank.causes_ms[rank, COUNT] += count
+            by_rank.causes_ms[rank, LENGTH] += plain_idle - count
+        else:
+            total_empty += plain_idle
+            by_rank.empty[rank] += 1.0
+            by_rank.causes_ms[rank, EMPTY] += plain_idle
+    by_step.idle_ms[step] = total_idle
+    by_step.causes_ms[step, EMPTY] = total_empty
+    by_step.causes_ms[step, COUNT] = total_count
+    by_step.causes_ms[step, LENGTH] = total_plain - total_empty - total_count
+    by_step.causes_ms[step, SPEED] = total_modelled - total_plain
+    by_step.causes_ms[step, UNEXPLAINED] = total_idle - total_modelled
+
+
+def add_curves(work: Work, step: int, whole: Whole, by_step: StepSums) -> None:
+    """The sums of a step that energy needs. Written for compilation."""
+    n_half, gamma = work.curves.n_half, work.curves.gamma
+    power_curve, power_curve_idle, load_curve = 0.0, 0.0, 0.0
+    if n_half > 0:
+        for rank in range(work.tokens.shape[1]):
+            active = work.running[step, rank]
+            share = active / (active + n_half)
+            power_curve += share
+            power_curve_idle += share * (whole.slowest - rank_times(work, step, rank)[2])
+    if gamma > 0 and whole.max_tokens > 0:
+        for rank in range(work.tokens.shape[1]):
+            load_curve += (work.tokens[step, rank] / whole.max_tokens) ** gamma
+    by_step.power_curve[step] = power_curve
+    by_step.power_curve_idle_ms[step] = power_curve_idle
+    by_step.load_curve[step] = load_curve
+
+
 def sum_up(
     tokens: FloatArray,
     running: FloatArray,
     measured_ms: FloatArray,
     measured: bool,
-    token_ms: float,
-    request_ms: float,
+    coefficients_ms: Coefficients,
     slowness: FloatArray,
-    n_half: float,
-    gamma: float,
+    curves: PowerCurves,
     by_step: StepSums,
     by_rank: RankSums,
 ) -> None:
-    """One pass over the loads, shape (S, G): fills `by_step` and adds to `by_rank`. Written for compilation.
+    """One pass over the steps: fills `by_step` and adds to `by_rank`. Written for compilation.
 
-    Rank times are `measured_ms` (S, G) or, unless `measured`, slowness * (token_ms*tokens + request_ms*running).
+    The arguments are the fields of `Work`, apart because the loads may be arrays that cannot be written.
     """
-    steps, ranks = tokens.shape
-    uniform = True
-    for rank in range(ranks):
-        uniform = uniform and slowness[rank] == 1.0
-    for step in range(steps):
-        total_tokens, total_running, max_tokens = 0.0, 0.0, 0.0
-        slowest, slowest_modelled, slowest_plain, straggler = -1.0, 0.0, 0.0, 0
-        for rank in range(ranks):
-            held, active = tokens[step, rank], running[step, rank]
-            plain = token_ms * held + request_ms * active
-            modelled = plain if uniform else slowness[rank] * plain
-            took = measured_ms[step, rank] if measured else modelled
-            total_tokens += held
-            total_running += active
-            max_tokens = max(max_tokens, held)
-            if not uniform:
-                slowest_plain = max(slowest_plain, plain)
-            slowest_modelled = max(slowest_modelled, modelled)
-            if took > slowest:
-                slowest, straggler = took, rank
-        mean_length = total_tokens / total_running if total_running > 0 else 0.0
-        per_request_ms = token_ms * mean_length + request_ms
-        slowest_by_count, equals, load_curve = 0.0, 0, 0.0
-        for rank in range(ranks):
-            active = running[step, rank]
-            modelled = token_ms * tokens[step, rank] + request_ms * active
-            if not uniform:
-                modelled *= slowness[rank]
-            slowest_by_count = max(slowest_by_count, per_request_ms * active)
-            equals += (measured_ms[step, rank] if measured else modelled) == slowest
-        if gamma > 0 and max_tokens > 0:
-            for rank in range(ranks):
-                load_curve += (tokens[step, rank] / max_tokens) ** gamma
-        total_idle, total_empty, total_count, total_modelled, total_plain = 0.0, 0.0, 0.0, 0.0, 0.0
-        power_curve, power_curve_idle = 0.0, 0.0
-        for rank in range(ranks):
-            held, active = tokens[step, rank], running[step, rank]
-            plain = token_ms * held + request_ms * active
-            modelled = plain if uniform else slowness[rank] * plain
-            took = measured_ms[step, rank] if measured else modelled
-            idle, modelled_idle = slowest - took, slowest_modelled - modelled
-            plain_idle = modelled_idle
-            if not uniform:
-                plain_idle = slowest_plain - plain
-                total_plain += plain_idle
-                by_rank.causes_ms[rank, SPEED] += modelled_idle - plain_idle
-            total_idle += idle
-            total_modelled += modelled_idle
-            by_rank.idle_ms[rank] += idle
-            by_rank.work_ms[rank] += took
-            by_rank.kv_tokens[rank] += held
-            by_rank.running[rank] += active
-            by_rank.causes_ms[rank, UNEXPLAINED] += idle - modelled_idle
-            if n_half > 0:
-                share = active / (active + n_half)
-                power_curve += share
-                power_curve_idle += share * idle
-            if took == slowest:
-                by_rank.straggler[rank] += 1.0 / equals
-            if active > 0:
-                count = slowest_by_count - per_request_ms * active
-                total_count += count
-                by_rank.causes_ms[rank, COUNT] += count
-                by_rank.causes_ms[rank, LENGTH] += plain_idle - count
-            else:
-                total_empty += plain_idle
-                by_rank.empty[rank] += 1.0
-                by_rank.causes_ms[rank, EMPTY] += plain_idle
-        if uniform:
-            total_plain = total_modelled
-        by_step.idle_ms[step] = total_idle
-        by_step.slowest_ms[step] = slowest
-        by_step.max_kv_tokens[step] = max_tokens
-        by_step.total_kv_tokens[step] = total_tokens
-        by_step.running[step] = total_running
-        by_step.straggler[step] = straggler
-        by_step.straggler_kv_tokens[step] = tokens[step, straggler]
-        by_step.power_curve[step] = power_curve
-        by_step.power_curve_idle_ms[step] = power_curve_idle
-        by_step.load_curve[step] = load_curve
-        by_step.causes_ms[step, EMPTY] = total_empty
-        by_step.causes_ms[step, COUNT] = total_count
-        by_step.causes_ms[step, LENGTH] = total_plain - total_empty - total_count
-        by_step.causes_ms[step, SPEED] = total_modelled - total_plain
-        by_step.causes_ms[step, UNEXPLAINED] = total_idle - total_modelled
+    work = Work(tokens, running, measured_ms, measured, coefficients_ms, slowness, curves)
+    for step in range(work.tokens.shape[0]):
+        whole = whole_step(work, step)
+        add_ranks(work, step, whole, by_step, by_rank)
+        add_curves(work, step, whole, by_step)
+        by_step.slowest_ms[step] = whole.slowest
+        by_step.max_kv_tokens[step] = whole.max_tokens
+        by_step.total_kv_tokens[step] = whole.tokens
+        by_step.running[step] = whole.running
+        by_step.straggler[step] = whole.straggler
+        by_step.straggler_kv_tokens[step] = work.tokens[step, whole.straggler]
 
 
 @cache
 def _sum_up() -> Any:
     from numba import types
 
+    record: Any = types.NamedTuple
+    alike: Any = types.NamedUniTuple
     loads = types.Array(types.float64, 2, "C", readonly=True)
     floats, integers = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
     matrix = types.Array(types.float64, 2, "C")
+    coefficients = alike(types.float64, len(Coefficients._fields), Coefficients)
+    curves = alike(types.float64, len(PowerCurves._fields), PowerCurves)
     kinds = {"causes_ms": matrix, "straggler": integers}
-    record: Any = types.NamedTuple
     by_step = record([kinds.get(name, floats) for name in StepSums._fields], StepSums)
     by_rank = record([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
-    per_rank = types.Array(types.float64, 1, "C")
-    scalars = (types.boolean, types.float64, types.float64, per_rank, types.float64, types.float64)
-    return without_references(sum_up, types.void(loads, loads, loads, *scalars, by_step, by_rank))
+    helpers = (rank_time, rank_times, whole_step, add_ranks, add_curves)
+    return without_references(
+        sum_up,
+        types.void(loads, loads, loads, types.boolean, coefficients, floats, curves, by_step, by_rank),
+        helpers=helpers,
+    )

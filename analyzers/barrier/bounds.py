@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.step_time import StepTimeModel, rank_time
 from lbal.analyzers.jit import compiled
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
@@ -101,15 +101,15 @@ def least_time_ms(
     arrival_i + bound(requests i, i+1, …); this is what is returned, minus the first arrival. Limits of KV memory and
     of the pool are left out: they only make a run longer.
     """
-    outputs, work = loads.steps.astype(np.float64), model.per_token_s * 1e3 * loads.token_steps
-    work += model.per_request_s * 1e3 * outputs
+    coefficients, outputs = model.coefficients_ms, loads.steps.astype(np.float64)
+    work = rank_time(loads.token_steps, outputs, coefficients)
     since = slice(0, 1) if arrival_ms is None else slice(None)
     tokens, total = (_from_the_end(np.add, values)[since] for values in (outputs, work))
     longest, heaviest = (_from_the_end(np.maximum, values)[since] for values in (outputs, work))
     steps = np.maximum(np.ceil(tokens / (dp_size * max_num_seqs)), longest)
     speed = 1.0 / model.slowness(dp_size)
-    bound = model.shared_s * 1e3 * steps + np.maximum(total / speed.sum(), heaviest / speed.max())
-    bound += model.per_mean_request_s * 1e3 * tokens / dp_size
+    bound = coefficients.shared * steps + np.maximum(total / speed.sum(), heaviest / speed.max())
+    bound += coefficients.per_mean_request * tokens / dp_size
     if arrival_ms is not None:
         bound += arrival_ms - arrival_ms[0]
     return float(bound.max())
@@ -139,14 +139,14 @@ def least_slowest_ms(
     other speeds the first is over the speeds of the min(G, n) fastest ranks, the others over the largest speed.
     """
     speed = np.sort(1.0 / model.slowness(dp_size))[::-1]
-    token_ms, request_ms = model.per_token_s * 1e3, model.per_request_s * 1e3
-    total = token_ms * total_kv_tokens + request_ms * running
+    coefficients, one = model.coefficients_ms, np.ones(len(running))
+    total = rank_time(total_kv_tokens, running, coefficients)
     busy = np.minimum(np.maximum(running, 1.0), dp_size)
     by_count = np.ceil(running / dp_size) / speed[0]
-    bounds = [total / np.cumsum(speed)[busy.astype(np.int64) - 1], by_count * request_ms]
+    bounds = [total / np.cumsum(speed)[busy.astype(np.int64) - 1], by_count * coefficients.per_request]
     if single is not None:
-        largest_ms = (token_ms * single.largest + request_ms) / speed[0]
-        bounds += [largest_ms, by_count * (token_ms * single.smallest + request_ms)]
+        largest_ms = rank_time(single.largest, one, coefficients) / speed[0]
+        bounds += [largest_ms, by_count * rank_time(single.smallest, one, coefficients)]
     return np.asarray(np.fmax.reduce(bounds))
 
 
@@ -164,8 +164,7 @@ def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, m
         single = SingleLoads(np.where(fits, single.largest, np.nan), np.where(fits, single.smallest, np.nan))
     kv_tokens, running, ranks = accounts.total_kv_tokens, accounts.running, accounts.dp_size
     least = least_slowest_ms(kv_tokens, running, single, model, ranks)
-    total = model.per_token_s * 1e3 * kv_tokens + model.per_request_s * 1e3 * running
-    total = total * model.slowness(ranks).max()
+    total = rank_time(kv_tokens, running, model.coefficients_ms) * model.slowness(ranks).max()
     return np.asarray(np.clip(ranks * least - total, 0.0, np.maximum(accounts.idle_ms, 0.0)))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.trace import FloatArray, StepArrays
 
+Load = TypeVar("Load", float, FloatArray)
 LEAST_SPEED, MOST_SPEED = 0.01, 100.0
 """Speeds beyond these are typing mistakes."""
 COEFFICIENTS = {
@@ -25,6 +26,42 @@ COEFFICIENTS = {
     "p": "per_prefill_token_s",
 }
 """Names of the coefficients in files, results and on the command line; all in seconds."""
+
+
+class Coefficients(NamedTuple):
+    """The coefficients of the step-time formula, all in the same unit of time. Compiled loops take it as it is."""
+
+    shared: float
+    """C"""
+    per_token: float
+    """a"""
+    per_request: float
+    """b"""
+    per_mean_request: float
+    """b_mean"""
+    per_prefill_token: float
+    """p; no formula uses it yet."""
+
+
+def rank_time(tokens: Load, running: Load, coefficients: Coefficients) -> Load:
+    """What a rank of speed 1 takes for its own load: a*L + b*n, in the unit of the coefficients.
+
+    Of numbers or of arrays of any shape. Written for compilation too.
+    """
+    return coefficients.per_token * tokens + coefficients.per_request * running
+
+
+def common_time(mean_running: Load, coefficients: Coefficients) -> Load:
+    """What every rank spends alike in a step: C + b_mean*mean(n), in the unit of the coefficients."""
+    return coefficients.shared + coefficients.per_mean_request * mean_running
+
+
+def step_time(slowest: float, mean_running: float, coefficients: Coefficients) -> float:
+    """What a step takes whose slowest rank takes `slowest`: C + slowest + b_mean*mean(n). For the compiled loop.
+
+    The same as `common_time` + slowest, but for the order of the additions, which keeps replays equal to the bit.
+    """
+    return coefficients.shared + slowest + coefficients.per_mean_request * mean_running
 
 
 class Band(NamedTuple):
@@ -61,6 +98,18 @@ class StepTimeModel:
     gpus_per_rank: int = 1
     """Accelerators that work as one rank (tensor parallelism)."""
 
+    @property
+    def coefficients_s(self) -> Coefficients:
+        """In seconds."""
+        return Coefficients(
+            self.shared_s, self.per_token_s, self.per_request_s, self.per_mean_request_s, self.per_prefill_token_s
+        )
+
+    @property
+    def coefficients_ms(self) -> Coefficients:
+        """In milliseconds."""
+        return Coefficients(*(value * 1e3 for value in self.coefficients_s))
+
     def slowness(self, dp_size: int) -> FloatArray:
         """(G,) 1 / speed of each rank. Raises `UsageError` for a speed of a rank that is not there."""
         slowness = np.ones(dp_size)
@@ -75,12 +124,12 @@ class StepTimeModel:
 
     def rank_time_ms(self, kv_tokens: FloatArray, num_running: FloatArray) -> FloatArray:
         """Each rank's own time before the barrier, in ms; same shape as the loads, ranks last."""
-        plain = self.per_token_s * 1e3 * kv_tokens + self.per_request_s * 1e3 * num_running
+        plain = rank_time(kv_tokens, num_running, self.coefficients_ms)
         return np.asarray(self.slowness(kv_tokens.shape[-1]) * plain) if self.rank_speeds else plain
 
     def common_ms(self, num_running: FloatArray) -> FloatArray:
         """What every rank spends alike in a step: C + b_mean*mean(n), in ms; (S, G) -> (S,)."""
-        return np.asarray(self.shared_s * 1e3 + self.per_mean_request_s * 1e3 * num_running.mean(axis=-1))
+        return np.asarray(common_time(num_running.mean(axis=-1), self.coefficients_ms))
 
     def as_dict(self) -> dict[str, Any]:
         """For the result and for the header of a replayed trace; coefficients in seconds."""

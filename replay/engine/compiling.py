@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, typeof, types
 from numba.core.errors import NumbaError
 
+from lbal.analyzers.barrier.step_time import Coefficients, rank_time, step_time
 from lbal.analyzers.errors import PolicyError
-from lbal.analyzers.jit import compiled, without_references
+from lbal.analyzers.jit import compiled, forget_if_older, without_references
 from lbal.replay.engine import loop
 from lbal.replay.policy import compilable
 from lbal.replay.policy.policy import Policy, Router, Selector
@@ -27,6 +26,7 @@ _ARRAYS: dict[str, Any] = {
     "int": 0,
     "float": 0.0,
     "bool": True,
+    "Coefficients": Coefficients(*[0.0] * len(Coefficients._fields)),
 }
 _MATRICES = {(View, "draws"), (loop.Rows, "kv_tokens"), (loop.Rows, "num_running"), (loop.Rows, "num_waiting")}
 
@@ -69,7 +69,7 @@ def _signatures() -> tuple[Any, Any, Any]:
 @cache
 def compiled_loop() -> Any:
     """`loop.run`, compiled."""
-    return without_references(loop.run, _signatures()[2])
+    return without_references(loop.run, _signatures()[2], helpers=(rank_time, step_time))
 
 
 def _prepare(rule: Callable[..., int]) -> None:
@@ -78,13 +78,7 @@ def _prepare(rule: Callable[..., int]) -> None:
     numba itself looks at the rule's own file alone.
     """
     compilable.register()
-    with contextlib.suppress(RuntimeError):  # no place for a cache
-        folder = Path(str(njit(cache=True)(rule).stats.cache_path))
-        name = f"{Path(rule.__code__.co_filename).stem}.{rule.__qualname__}".replace("<", "").replace(">", "")
-        changed = max((file.stat().st_mtime for file in compilable.sources()), default=0.0)
-        for index in folder.glob(f"{name}-*.nbi"):
-            if index.stat().st_mtime <= changed:
-                index.unlink(missing_ok=True)
+    forget_if_older(rule, compilable.sources())
 
 
 def compiled_helper(function: Callable[..., Any], signature: Any) -> Any:

@@ -27,6 +27,7 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from lbal.analyzers.barrier.step_time import Coefficients, rank_time, step_time
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.view import NOW_MS, SIGNALS_TAKEN, STEP, View
 
@@ -53,10 +54,7 @@ class Settings(NamedTuple):
     work_conserving: bool
     pool_target: int
     kv_capacity: float
-    shared_ms: float
-    per_token_ms: float
-    per_request_ms: float
-    per_mean_request_ms: float
+    coefficients_ms: Coefficients
     drift: float
     stale_ms: float
     stale_steps: int
@@ -428,10 +426,9 @@ def _record_step(view: View, state: State, rows: Rows, settings: Settings) -> fl
         rows.kv_tokens[row, rank] = tokens
         rows.num_running[row, rank] = running
         rows.num_waiting[row, rank] = state.num_waiting[rank]
-        rank_ms = settings.per_token_ms * tokens + settings.per_request_ms * running
-        slowest = max(slowest, state.slowness[rank] * rank_ms)
+        slowest = max(slowest, state.slowness[rank] * rank_time(tokens, running, settings.coefficients_ms))
     mean_running = state.counters[RUNNING] / view.dp_size
-    step_ms = settings.shared_ms + slowest + settings.per_mean_request_ms * mean_running
+    step_ms = step_time(slowest, mean_running, settings.coefficients_ms)
     rows.step_ms[row] = step_ms
     rows.start_ms[row] = view.clock[NOW_MS]
     state.counters[ROWS] += 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.step_time import StepTimeModel, rank_time
 from lbal.analyzers.errors import UsageError
 from lbal.replay.engine.engine import LEAST_SCALE, MOST_SCALE, Cluster, Conditions, replay
 from lbal.replay.policy.policy import Policy
@@ -43,15 +43,16 @@ def rate_scale_for(
     if "output_tokens_per_second" not in figures:
         return None
     length = figures["prompt_tokens_mean"] + figures["output_tokens_mean"] / 2
-    per_request = float(model.per_token_s * length + model.per_request_s + model.per_mean_request_s)
+    coefficients = model.coefficients_s
+    per_request = float(rank_time(length, 1.0, coefficients) + coefficients.per_mean_request)
     offered = figures["output_tokens_per_second"] / dp_size
 
     def rate(running: float) -> float:
-        return running / (model.shared_s + per_request * running)
+        return running / (coefficients.shared + per_request * running)
 
     if (
         offered * per_request < 1
-        and (running := offered * model.shared_s / (1 - offered * per_request)) <= max_num_seqs
+        and (running := offered * coefficients.shared / (1 - offered * per_request)) <= max_num_seqs
     ):
         slot_use = running / max_num_seqs
     else:

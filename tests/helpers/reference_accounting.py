@@ -44,7 +44,6 @@ def plain_account(
         "load_curve": (load_share**curves.gamma).sum(axis=1) * (largest[:, 0] > 0) if curves.gamma else 0 * slowest,
         "causes_ms": causes.sum(axis=1),
         "rank_idle_ms": idle.sum(axis=0),
-        "rank_work_ms": rank_ms.sum(axis=0),
         "rank_straggler": (is_slowest / is_slowest.sum(axis=1, keepdims=True)).sum(axis=0),
         "rank_empty": (running == 0).sum(axis=0),
         "rank_kv_tokens": tokens.sum(axis=0),
