@@ -110,6 +110,13 @@ class Result:
 def input_record(trace: Trace) -> dict[str, Any]:
     """What the result says of an input."""
     meta = trace.meta
+    only_if_known = {
+        "resolution": None if meta.resolution == "step" else meta.resolution,
+        "alignment": meta.alignment,
+        "engine_version": meta.engine_version,
+        "ranks_seen": None if meta.ranks_seen is None else list(meta.ranks_seen),
+        "sources": [dict(source) for source in meta.sources] or None,
+    }
     return {
         "name": meta.source,
         "sha256": meta.sha256,
@@ -120,4 +127,5 @@ def input_record(trace: Trace) -> dict[str, Any]:
         "steps": trace.num_steps,
         "excluded": dict(meta.excluded),
         "warnings": list(meta.warnings),
+        **{name: value for name, value in only_if_known.items() if value is not None},
     }

@@ -15,16 +15,19 @@ from lbal.cli.options.options import (
     Force,
     FormatName,
     GpusPerRank,
-    Input,
+    Inputs,
     Outputs,
     PowerModel,
+    RankRegex,
     RankSpeed,
+    RunIndex,
     StepModel,
     StepsShown,
     Strict,
     WindowName,
     chosen,
 )
+from lbal.cli.options.reading import Reading
 
 if TYPE_CHECKING:
     from lbal.analyzers.analysis.analysis import StepAnalysis
@@ -38,7 +41,7 @@ DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
 
 
 def analyze(
-    trace: Input,
+    traces: Inputs,
     step_model: StepModel = None,
     rank_speed: RankSpeed = None,
     power_model: PowerModel = None,
@@ -49,6 +52,10 @@ def analyze(
         int | None,
         typer.Option("--max-num-seqs", metavar="B", min=1, max=1 << 24, help="Slots per rank, if the trace lacks it."),
     ] = None,
+    kv_capacity: Annotated[
+        int | None,
+        typer.Option("--kv-capacity", metavar="TOKENS", min=1, help="KV tokens per rank, for logs that tell per cent."),
+    ] = None,
     window: WindowName = "all",
     steps: StepsShown = None,
     output: Outputs = None,
@@ -56,28 +63,30 @@ def analyze(
     as_json: AsJson = False,
     format_name: FormatName = None,
     strict: Strict = False,
+    rank_regex: RankRegex = None,
+    run_index: RunIndex = None,
 ) -> None:
     """Say how much rank-time the barrier of a trace wastes, on which ranks, and why.
 
     A trace of requests alone has no barrier; then its workload is shown, and the replay that would model its idle.
     """
     from lbal.analyzers.barrier.window import WINDOWS
-    from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.cli.output.collecting import Drawing
     from lbal.cli.output.console import check_reports, deliver
 
     outputs = output or []
+    reading = Reading(traces, format_name, strict, rank_regex, run_index, kv_capacity)
     chosen(window, WINDOWS, "--window")
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
-    check_reports(outputs, force=force, reads=[trace, *models.files()])
+    check_reports(outputs, force=force, reads=[*reading.files(), *models.files()])
     drawing = Drawing(outputs, steps)
     models.check()
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
-    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    read = reading.read()
     if read.steps is not None and not read.steps.is_empty():
         result = _step_result(read, models, model, window, max_num_seqs, notes, drawing, bands=bands)
     else:
-        result = _demand_result(read, trace, models, model, max_num_seqs)
+        result = _demand_result(read, reading, models, model, max_num_seqs)
     deliver(result, as_json=as_json, outputs=outputs, force=force)
 
 
@@ -188,7 +197,7 @@ def _placed_anew(run: Run, analysis: StepAnalysis, drift: Drift, max_num_seqs: i
 
 
 def _demand_result(
-    trace: Trace, name: str, models: ModelOptions, model: StepTimeModel | None, max_num_seqs: int | None
+    trace: Trace, reading: Reading, models: ModelOptions, model: StepTimeModel | None, max_num_seqs: int | None
 ) -> Result:
     from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
     from lbal.analyzers.requests.demand import demand
@@ -200,7 +209,7 @@ def _demand_result(
     figures = demand(trace.requests)
     ranks = trace.meta.dp_size or DEFAULT_DP_SIZE
     slots = max_num_seqs or trace.meta.max_num_seqs or DEFAULT_MAX_NUM_SEQS
-    words = ["lbal", "replay", name, "--dp-size", str(ranks), "--max-num-seqs", str(slots)]
+    words = ["lbal", "replay", *reading.arguments(), "--dp-size", str(ranks), "--max-num-seqs", str(slots)]
     policies = ["round-robin", "jsq", "jsq-kv"]
     if "rank" in trace.requests.columns:
         policies.insert(0, "recorded")

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from lbal.cli.options.options import AsJson, Force, FormatName, Input, Strict
+from lbal.cli.options.options import AsJson, Force, FormatName, Inputs, RankRegex, RunIndex, Strict
+from lbal.cli.options.reading import Reading
 
 TARGETS = {".json": "the model"}
 
 
 def calibrate(
-    trace: Input,
+    traces: Inputs,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the model, which replay and analyze read."),
@@ -30,6 +31,8 @@ def calibrate(
     as_json: AsJson = False,
     format_name: FormatName = None,
     strict: Strict = False,
+    rank_regex: RankRegex = None,
+    run_index: RunIndex = None,
 ) -> None:
     """Fit the coefficients of a step-time model to the recorded steps of a trace, and say how far to trust them."""
     from dataclasses import replace
@@ -37,16 +40,16 @@ def calibrate(
     from lbal.analyzers.calibration.calibration import calibrate as fit
     from lbal.analyzers.models.power_models import checked_gpu
     from lbal.analyzers.result.result import Result, input_record
-    from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.wording.energy import calibration_headline
     from lbal.cli.output.console import deliver
     from lbal.cli.output.targets import check_targets, suffix_of
 
+    reading = Reading(traces, format_name, strict, rank_regex, run_index)
     if output is not None:
         suffix_of(output, TARGETS)
-        check_targets([output], force=force, reads=[trace])
+        check_targets([output], force=force, reads=reading.files())
     gpu = checked_gpu(gpu)
-    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    read = reading.read()
     found = fit(read, name)
     model = replace(found.model, gpu=gpu, gpus_per_rank=gpus_per_rank)
     record = found.as_dict()

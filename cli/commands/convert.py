@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lbal.cli.options.options import Force, FormatName, Input, Strict
+from lbal.cli.options.options import Force, FormatName, Inputs, RankRegex, RunIndex, Strict
+from lbal.cli.options.reading import Reading
 
 TARGETS = {
     ".jsonl": "native JSON Lines",
@@ -17,7 +18,7 @@ TARGETS = {
 
 
 def convert(
-    trace: Input,
+    traces: Inputs,
     target: Annotated[
         str,
         typer.Argument(metavar="OUT", help="name.jsonl, name.jsonl.gz, name.parquet (a directory), or - for stdout."),
@@ -25,18 +26,20 @@ def convert(
     force: Force = False,
     format_name: FormatName = None,
     strict: Strict = False,
+    rank_regex: RankRegex = None,
+    run_index: RunIndex = None,
 ) -> None:
     """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
-    from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
     from lbal.cli.output.console import binary_stdout, say
     from lbal.cli.output.files import write_file
     from lbal.cli.output.targets import check_targets, suffix_of
 
+    reading = Reading(traces, format_name, strict, rank_regex, run_index)
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
-        check_targets([target], force=force, reads=[trace])
-    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+        check_targets([target], force=force, reads=reading.files())
+    read = reading.read()
     for warning in read.meta.warnings:
         say(f"note: {warning}")
     if suffix is None:

@@ -14,16 +14,19 @@ from lbal.cli.options.options import (
     Force,
     FormatName,
     GpusPerRank,
-    Input,
+    Inputs,
     Outputs,
     PowerModel,
+    RankRegex,
     RankSpeed,
+    RunIndex,
     StepModel,
     StepsShown,
     Strict,
     WindowName,
     chosen,
 )
+from lbal.cli.options.reading import Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +47,7 @@ TRACE_SUFFIXES = {
 
 
 def replay(
-    trace: Input,
+    traces: Inputs,
     dp_size: Annotated[
         int | None, typer.Option("--dp-size", metavar="G", help="DP ranks (default: as in the trace).")
     ] = None,
@@ -114,11 +117,12 @@ def replay(
     as_json: AsJson = False,
     format_name: FormatName = None,
     strict: Strict = False,
+    rank_regex: RankRegex = None,
+    run_index: RunIndex = None,
 ) -> None:
     """Replay the requests of a trace under routing policies and compare what the barrier costs."""
     from lbal.analyzers.barrier.window import WINDOWS
     from lbal.analyzers.errors import UsageError
-    from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.cli.output.collecting import Drawing
     from lbal.cli.output.console import deliver, report_suffixes
     from lbal.cli.output.targets import check_targets, suffix_of
@@ -127,24 +131,25 @@ def replay(
     from lbal.replay.scenario.drift import parse_drift
 
     outputs = output or []
+    reading = Reading(traces, format_name, strict, rank_regex, run_index)
     chosen(window, WINDOWS, "--window")
     if arrivals is not None:
         chosen(arrivals, ("trace", "backlog"), "--arrivals")
     if binding is not None:
         chosen(binding, ("pool", "immediate"), "--binding")
     known = {**report_suffixes(), **TRACE_SUFFIXES}
-    traces = [name for name in outputs if suffix_of(name, known) in TRACE_SUFFIXES]
+    trace_outputs = [name for name in outputs if suffix_of(name, known) in TRACE_SUFFIXES]
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     specs = policy or ["round-robin", "jsq", "jsq-kv"]
     policies = _policies(specs)
-    trace_files = _trace_files(traces, policies)
-    reports = [name for name in outputs if name not in traces]
-    reads = [trace, *models.files(), *_policy_files(specs)]
+    trace_files = _trace_files(trace_outputs, policies)
+    reports = [name for name in outputs if name not in trace_outputs]
+    reads = [*reading.files(), *models.files(), *_policy_files(specs)]
     check_targets([*reports, *(file for files in trace_files for file in files)], force=force, reads=reads)
-    check_repeats(repeat, resample, traces=bool(traces), bands=bands)
+    check_repeats(repeat, resample, traces=bool(trace_outputs), bands=bands)
     drawing = Drawing(reports, steps)
     models.check()
-    read = read_trace(trace, format_name=format_name, options=ReadOptions(strict=strict))
+    read = reading.read()
     workload, cluster, conditions, notes = _setting(
         read,
         dp_size=dp_size,
@@ -174,7 +179,7 @@ def replay(
     for each, files in zip(policies, trace_files, strict=True):
         watches.append(drawing.watch(len(policies)))
         replayed = _replayed(
-            workload, cluster, each, conditions, view, watches[-1], keep_steps=bool(traces), bands=bands
+            workload, cluster, each, conditions, view, watches[-1], keep_steps=bool(trace_outputs), bands=bands
         )
         for name in files:
             _write_trace(replayed, name, force)

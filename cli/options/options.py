@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-Input = Annotated[str, typer.Argument(metavar="TRACE", help="Trace to read; `-` for standard input, .gz accepted.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TRACE…",
+        help="File, files of one run's ranks, directory or glob; `-` for standard input; .gz and .zst accepted.",
+    ),
+]
+RankRegex = Annotated[
+    str | None,
+    typer.Option("--rank-regex", metavar="REGEX", help="Rank of a log from its file name: one group, as pod-(\\d+)."),
+]
+RunIndex = Annotated[
+    int | None,
+    typer.Option("--run-index", metavar="N", help="Run of a log with restarts: 0 is the first (default: the longest)."),
+]
 FormatName = Annotated[
     str | None,
     typer.Option("--format", metavar="NAME", help="Format of the trace (default: told from its content)."),

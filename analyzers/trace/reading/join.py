@@ -22,6 +22,7 @@ from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
 from lbal.analyzers.trace.sources import SourceName
 from lbal.analyzers.trace.trace import Resolution, StepArrays, Trace, TraceMeta
 
+FILES_SHOWN = 16
 NO_RANK = "records without a rank"
 OTHER_RUNS = "records of other runs"
 RESOLUTIONS: tuple[Resolution, ...] = ("step", "sampled", "interval")
@@ -209,6 +210,8 @@ def _meta(
     if unseen:
         listing = ", ".join(map(str, unseen[:8])) + (", …" if len(unseen) > 8 else "")
         report.warn(f"of {dp_size} ranks, {len(unseen)} are not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
+    if len(framed) > 1:
+        report.warn(f"ranks by file: {_ranks_by_file(framed)}")
     slots = _agreed([fact.max_num_seqs for fact in facts], "max_num_seqs", report)
     running: list[Any] = [frame["num_running"].max() for _part, frame in framed if "num_running" in frame.columns]
     largest = max((count for count in running if count is not None), default=0)
@@ -238,6 +241,14 @@ def _meta(
             for part, frame in framed
         ),
     )
+
+
+def _ranks_by_file(framed: Sequence[tuple[LogPart, pl.DataFrame]]) -> str:
+    texts = [
+        f"{part.source.name} {', '.join(map(str, frame['rank'].unique().sort())) or 'none'}"
+        for part, frame in framed[:FILES_SHOWN]
+    ]
+    return "; ".join(texts) + (f"; … ({len(framed)} files)" if len(framed) > FILES_SHOWN else "")
 
 
 def _agreed(values: Sequence[Any], what: str, report: _Report) -> Any:

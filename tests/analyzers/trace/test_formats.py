@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
+from forward_passes import record
 
 from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.trace.formats import FORMATS, ReadOptions, read_trace
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
 from lbal.analyzers.trace.writing.native import write_native, write_parquet
-
-
-def fpm_line(
-    rank: int, step: int, running: int = 2, kv_tokens: int = 64, wall_s: float = 0.01, at_ms: float = 0
-) -> str:
-    """One record of Dynamo's forward-pass metrics."""
-    none = {"num_prefill_requests": 0, "sum_prefill_tokens": 0, "num_decode_requests": 0, "sum_decode_kv_tokens": 0}
-    metrics = {
-        "version": 1,
-        "worker_id": "w",
-        "dp_rank": rank,
-        "counter_id": step,
-        "wall_time": wall_s,
-        "scheduled_requests": {**none, "num_decode_requests": running, "sum_decode_kv_tokens": kv_tokens},
-        "queued_requests": none,
-    }
-    return json.dumps({"received_at_ns": int(1e18 + at_ms * 1e6), "metrics": metrics}) + "\n"
-
 
 NATIVE = """\
 {"lbal_trace": 1, "engine": "vllm", "dp_size": 2, "max_num_seqs": 4, "config": {"policy": "jsq"}, "seed": 7}
@@ -48,7 +30,7 @@ TEXTS = {
     "lengths": "input_length,output_length\n632,34\n220,7\n",
     "mooncake": '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n',
     "native": NATIVE,
-    "fpm": "".join(fpm_line(rank, step) for step in (7, 8) for rank in (0, 1)),
+    "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 
 
