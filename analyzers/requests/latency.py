@@ -1,4 +1,4 @@
-"""Latency and waiting of requests."""
+"""How long requests waited and how fast they were served."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def waited_steps(requests: pl.DataFrame, start_ms: FloatArray) -> IntArray:
 
 def distribution(name: str, values: FloatArray, parts: tuple[str, ...]) -> dict[str, float]:
     """`name_mean`, `name_max` and `name_pNN` of the values, as asked for in `parts`."""
-    percentiles = [int(part[1:]) for part in parts if part not in ("mean", "max")]
-    found = dict(zip(percentiles, np.percentile(values, percentiles) if percentiles else [], strict=True))
-    figures = {f"{name}_p{share}": float(value) for share, value in found.items()}
+    ranks = [int(part[1:]) for part in parts if part not in ("mean", "max")]
+    percentiles = np.percentile(values, ranks) if ranks else []
+    figures = {f"{name}_p{rank}": float(value) for rank, value in zip(ranks, percentiles, strict=True)}
     figures |= {f"{name}_mean": float(values.mean()), f"{name}_max": float(values.max())}
     return {f"{name}_{part}": figures[f"{name}_{part}"] for part in parts}

@@ -30,7 +30,7 @@ class CsvReport(Report):
     content: ClassVar[str] = "every number, one a row"
 
     def render(self, result: Result) -> str:
-        """RFC 4180 with plain line ends; numbers in full, empty where one is not known."""
+        """CSV as in RFC 4180, with plain line ends; numbers have all their digits, and unknown ones are empty cells."""
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", restval="")
         writer.writeheader()

@@ -46,7 +46,7 @@ class JUnitReport(Report):
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold at all."""
+    """The text with `?` for every character that XML cannot hold."""
     return NOT_XML.sub("?", plain(text))
 
 

@@ -109,9 +109,9 @@ def _runs(result: Result) -> Iterator[list[str]]:
         yield ["### Headroom", "", *[f"- {escaped(line)}" for line in result.headroom["findings"]]]
         if result.command == "replay" and len(runs) <= MOST_COLUMNS:
             yield markdown_table(*metric_table(runs, names_in("headroom"), [run.headroom for run in runs]))
-    for title, found in (("Energy", result.energy), ("Bands", result.bands), ("Fidelity", result.fidelity)):
-        if found.get("findings"):
-            yield [f"### {title}", "", *[f"- {escaped(line)}" for line in found["findings"]]]
+    for title, section in (("Energy", result.energy), ("Bands", result.bands), ("Fidelity", result.fidelity)):
+        if section.get("findings"):
+            yield [f"### {title}", "", *[f"- {escaped(line)}" for line in section["findings"]]]
     for run in runs[:MOST_DETAILED_RUNS]:
         yield from _details(run)
 
@@ -132,7 +132,7 @@ def _runs_as_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 
 def _intervals(runs: Sequence[Run]) -> Iterator[list[str]]:
-    """With repeats, the 95% intervals of the means."""
+    """The 95% intervals of the means over seeds; nothing for runs that were not repeated."""
     columns, rows = interval_table(runs, shown_names(runs))
     if rows:
         yield ["### 95% intervals of the means over seeds"]

@@ -24,7 +24,7 @@ STEPS_THREAD = 1
 
 
 class PerfettoReport(Report):
-    """Some steps of each run, rank by rank."""
+    """The single steps of each run that were collected, rank by rank."""
 
     name: ClassVar[str] = "perfetto"
     suffixes: ClassVar[tuple[str, ...]] = (".perfetto.json",)

@@ -1,4 +1,4 @@
-"""How a request's load grows: the one property of the work that balancing depends on."""
+"""How the load of a request grows while it is decoded."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from lbal.replay.policy.predictors import add_growing, steps_inside
 from lbal.replay.policy.view import View
 
 MOST_NODES = 4000
-"""Bound on the search for one rank's subset."""
+"""The search for one rank's subset of requests ends after so many nodes."""
 
 
 @jitable
@@ -51,7 +51,10 @@ def balance_route(
     beta: float,
     candidates: int,
 ) -> int:
-    """The answer of `Selector.place`. `loads`, (G, H+1), is changed: placed requests are added as projected."""
+    """Do what `Selector.place` must: write requests and their ranks, and return how many.
+
+    Adds the projected load of every placed request to `loads`, (G, H+1).
+    """
     free, free_kv = view.max_num_seqs - view.num_running, view.free_kv.copy()
     queue = discounted(loads, weights)
     peaks = largest_loads(loads)
@@ -123,7 +126,7 @@ def largest_loads(loads: FloatArray) -> FloatArray:
 
 @frugal
 def next_rank(free: IntArray, queue: FloatArray, plentiful: bool) -> int:
-    """The rank with a free slot whose turn it is."""
+    """The rank whose turn it is by the orders above, among those with a free slot; -1 if there is none."""
     best = -1
     for rank in range(len(free)):
         if free[rank] == 0:

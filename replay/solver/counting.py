@@ -43,12 +43,12 @@ class CountModel:
         return self.total(self.pairs, chosen.astype(np.int64))
 
     def hint(self, counts: IntArray) -> None:
-        """Begin near these counts (K, G')."""
+        """Tell the solver to start its search from these counts (K, G')."""
         for pair, variable in self.variables.items():
             self.model.add_hint(variable, int(counts[pair]))
 
     def counts(self, solver: Any) -> IntArray:
-        """(K, G') of what the solver found."""
+        """The counts (K, G') that the solver found."""
         counts = np.zeros_like(self.reduced.limit)
         for pair, variable in self.variables.items():
             counts[pair] = solver.value(variable)

@@ -35,17 +35,17 @@ from lbal.replay.solver.search import (
 )
 
 ALIGNED, SMALLEST, BY_RESERVATION = range(3)
-"""Constructions; the last one only where requests reserve KV room."""
+"""Ways to make a first placement; the last one is tried only where requests reserve KV room."""
 EFFORT = 30_000.0
 """Evaluations, of some 10 ns each, after which there are no more kicks."""
 EFFORT_PER_CHOICE = 100.0
-"""Most that kicks may take, per placed request but the first, and per waiting one."""
+"""Kicks may take so many evaluations per waiting request and per placed request but the first."""
 KICK_WORK = 300.0
 """What a kick costs beside its evaluations."""
 SWEEPS, KICK_TRIES = 60, 20
 SEED = 12345
 IMPROVEMENT = 1e-9
-"""Of overflow * sum_h M_h: the least that counts as one."""
+"""A change of J counts as an improvement if it is larger than this share of overflow * sum_h M_h."""
 
 
 @jitable
@@ -133,7 +133,7 @@ def start_aligned(s: Search) -> None:
 
 @frugal
 def descend(s: Search, by_pairs: bool) -> None:
-    """Improve until no rank that changed can be improved."""
+    """Make moves that lower J until none is left, or `SWEEPS` times over all; `by_pairs` also swaps pairs."""
     for _sweep in range(SWEEPS):
         improved = swap_with_pool(s)
         improved |= swap_between_ranks(s)
@@ -148,7 +148,7 @@ def descend(s: Search, by_pairs: bool) -> None:
 def shake(
     s: Search, best: IntArray, least: float, scaled: FloatArray, free: IntArray, room: FloatArray, effort: float
 ) -> None:
-    """Improve the best placement by kicks and descents, until the effort is spent."""
+    """Improve the best placement by kicks and descents until the effort is spent; `best` holds the result."""
     state, epsilon = SEED, s.numbers[EPSILON]
     while s.numbers[WORK] < effort:
         state = kick(s, state)
@@ -171,7 +171,7 @@ def shake(
 
 @frugal
 def kick(s: Search, state: int) -> int:
-    """Exchange 2 to 4 placed requests for others, whatever it costs."""
+    """Exchange 2 to 4 placed requests for others, at random, whatever it costs. Returns the state of the draws."""
     count = len(s.value)
     state = next_draw(state)
     target, done = 2 + (state >> 8) % 3, 0
@@ -212,7 +212,7 @@ def search_for(
     forced: NDArray[np.bool_],
     allowed: NDArray[np.bool_],
 ) -> tuple[Search, IntArray, FloatArray]:
-    """The search over the allowed requests, which of the pool they are, and the ranks' loads, weighted."""
+    """Set up the search. Returns its state, its requests' places in the pool (R,), and the weighted loads (G, W)."""
     steps = 0
     for h in range(len(weights)):
         steps += weights[h] > 0

@@ -29,20 +29,20 @@ LEAST_GAIN = 1e-9
 """Relative to the square of the mean size: what counts as an improvement."""
 NONE = -1
 LEVEL, DISCOUNT, GAIN = range(3)
-"""Places in `Levels.numbers`."""
+"""Indices into `Levels.numbers`: the common level, the discount per step, the least gain that counts."""
 
 
 class Levels(NamedTuple):
-    """A placement in the making: R waiting requests, G ranks, a window of H steps after the next one."""
+    """A placement that is being improved: R waiting requests, G ranks, a window of H steps after the next one."""
 
     size: FloatArray
     """(R,) load of each request."""
     price: FloatArray
-    """(R,) what it costs to leave it waiting."""
+    """(R,) cost of leaving the request in the pool."""
     reserved: IntArray
     """(R,) KV tokens that admitting it reserves."""
     held: NDArray[np.bool_]
-    """(R,) whether it is not to be admitted now, or not to be moved."""
+    """(R,) whether the search must leave the request where it is."""
     growth: FloatArray
     """(R,) by how much it grows per step."""
     ends: FloatArray
@@ -54,21 +54,21 @@ class Levels(NamedTuple):
     rank_of: IntArray
     """(R,) the rank of each request, -1 while it waits."""
     load: FloatArray
-    """(G,) with the placed requests."""
+    """(G,) load of each rank, the placed requests included."""
     rank_growth: FloatArray
-    """(G,)"""
+    """(G,) by how much it grows per step."""
     rank_ends: FloatArray
     """(G, H) expected number of requests that end with step h."""
     rank_shed: FloatArray
-    """(G, H)"""
+    """(G, H) load that they are expected to take along, less the smallest size each."""
     cost: FloatArray
-    """(G,)"""
+    """(G,) cost of each rank as it is now (`cost_with`)."""
     free: IntArray
     """(G,) free slots."""
     room: FloatArray
     """(G,) KV tokens that can still be reserved."""
     numbers: FloatArray
-    """`LEVEL`, `DISCOUNT`, `GAIN`."""
+    """The three numbers at `LEVEL`, `DISCOUNT` and `GAIN`."""
 
 
 @jitable

@@ -37,7 +37,7 @@ WORK_OF_PAIRS = 500_000
 
 @frugal
 def set_slack(s: Search, g: int) -> float:
-    """Write what every step leaves to a rank below the largest load of the others; returns the relief."""
+    """Write to `s.slack` how much load rank g can take per step before it exceeds the others. Returns the relief."""
     relief = 0.0
     for h in range(s.loads.shape[1]):
         rest = s.top[h, 1] if s.at[h, 0] == g else s.top[h, 0]
@@ -48,14 +48,14 @@ def set_slack(s: Search, g: int) -> float:
 
 @frugal
 def widen(s: Search, request: int) -> None:
-    """What a request leaves free on the rank when it goes."""
+    """Add to `s.slack` what a request that leaves the rank sets free."""
     for h in range(len(s.slack)):
         s.slack[h] += s.profiles[request, h]
 
 
 @frugal
 def excess(s: Search, request: int, most: float) -> float:
-    """sum_h max(0, p(h) - slack_h); where it is above `most`, some number above it."""
+    """sum_h max(0, p(h) - slack_h). Stops once it exceeds `most`: then the result is just some number above it."""
     found = 0.0
     for h in range(0, len(s.slack), LANES):
         first = max(s.profiles[request, h] - s.slack[h], 0.0)
@@ -70,7 +70,7 @@ def excess(s: Search, request: int, most: float) -> float:
 
 @frugal
 def excess_of_two(s: Search, one: int, other: int, most: float) -> float:
-    """The same for two requests together."""
+    """The `excess` of two requests that come together."""
     found = 0.0
     for h in range(0, len(s.slack), LANES):
         first = max(s.profiles[one, h] + s.profiles[other, h] - s.slack[h], 0.0)
@@ -85,7 +85,7 @@ def excess_of_two(s: Search, one: int, other: int, most: float) -> float:
 
 @frugal
 def first_up_to(s: Search, most: float) -> int:
-    """The first request with a value of at most `most`."""
+    """Index of the first request, in order of falling value, whose value is at most `most`."""
     low, high = 0, len(s.value)
     while low < high:
         middle = (low + high) // 2
@@ -116,7 +116,10 @@ def largest_value(s: Search, base: float, best: float) -> float:
 
 @frugal
 def best_instead(s: Search, a: int, base: float, best: float, room: float) -> tuple[float, int]:
-    """The waiting request b with the least base + overflow*excess - value below `best`; `a` goes (or is -1)."""
+    """Find the waiting request b that is best to take in place of a (-1: in a free slot).
+
+    It has the least base + overflow*excess - value below `best`. Returns that number and b; `best` and -1 for none.
+    """
     overflow = s.numbers[OVERFLOW]
     found = NONE
     must = a != NONE and s.forced[a]
@@ -137,7 +140,7 @@ def best_instead(s: Search, a: int, base: float, best: float, room: float) -> tu
 
 @frugal
 def swap_with_pool(s: Search) -> bool:
-    """Each placed request for the best waiting one."""
+    """Swap every placed request for the best waiting one, where that lowers J. Returns whether it did."""
     overflow, epsilon = s.numbers[OVERFLOW], s.numbers[EPSILON]
     improved = False
     for a in range(len(s.value)):
@@ -155,9 +158,9 @@ def swap_with_pool(s: Search) -> bool:
 
 @frugal
 def change_of_two(s: Search, g: int, other: int, a: int, b: int, most: float) -> float:
-    """Change of sum_h M_h where rank g gives a to `other` for b; where it is above `most`, a number above it.
+    """Change of sum_h M_h if rank g gives request a to the rank `other` and gets b for it (b = -1: gets nothing).
 
-    -1 for b is nothing.
+    Stops early once it exceeds `most`: then the result is just some number above it.
     """
     found = 0.0
     stop = most + s.drop[g] + s.drop[other]
@@ -182,7 +185,10 @@ def change_of_two(s: Search, g: int, other: int, a: int, b: int, most: float) ->
 
 @frugal
 def swap_between_ranks(s: Search) -> bool:
-    """Requests of the ranks with the largest loads for smaller ones of other ranks, or into their free slots."""
+    """Move requests off the ranks with the largest loads, for smaller ones of other ranks or into their free slots.
+
+    Returns whether any move lowered J.
+    """
     epsilon = s.numbers[EPSILON] / max(s.numbers[OVERFLOW], 1.0)
     improved = False
     find_drops(s)
@@ -221,7 +227,7 @@ def swap_between_ranks(s: Search) -> bool:
 
 @frugal
 def swap_pairs(s: Search) -> bool:
-    """Two requests of a rank for two waiting ones."""
+    """Swap two requests of a rank for two waiting ones, where that lowers J. Returns whether it did."""
     overflow, epsilon = s.numbers[OVERFLOW], s.numbers[EPSILON]
     improved = False
     count = len(s.value)

@@ -1,4 +1,4 @@
-"""A step's problem without what cannot matter: equal requests as one class, open ranks, weighted steps."""
+"""Makes a step's problem smaller: equal requests become one class; full ranks and steps without weight are left out."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Reduced:
     class_of: IntArray
     """(R,) the class of each request, -1 for those that may not be placed."""
     multiplicity: IntArray
-    """(K,)"""
+    """(K,) how many requests each class has."""
     profiles: FloatArray
-    """(K, H')"""
+    """(K, H') load of a request of the class."""
     values: FloatArray
     """(K,) sum over the window of weight times profile."""
     reserved: IntArray
-    """(K,) KV tokens."""
+    """(K,) KV tokens that placing one of them reserves."""
     forced: IntArray
     """(K,) members that are forced: all or none."""
     ranks: IntArray
-    """(G',)"""
+    """(G',) the ranks that have free slots."""
     slots: IntArray
-    """(G',)"""
+    """(G',) their free slots."""
     loads: FloatArray
-    """(G', H')"""
+    """(G', H') their loads without the waiting requests."""
     room: FloatArray
-    """(G',) KV tokens."""
+    """(G',) KV tokens that may still be reserved on them."""
     prices: FloatArray
     """(H',) weight times overflow, above 0."""
     base: FloatArray
@@ -112,7 +112,7 @@ class Reduced:
         return self.loads + counts.T @ self.profiles
 
     def counts_of(self, requests: IntArray, ranks: IntArray) -> IntArray | None:
-        """(K, G') of a placement; None where it breaks a constraint."""
+        """Counts (K, G') of a placement: how many of each class go to each rank. None where it breaks a constraint."""
         counts = np.zeros_like(self.limit)
         index_of = {int(rank): index for index, rank in enumerate(self.ranks)}
         if len(set(requests.tolist())) < len(requests):
@@ -156,5 +156,5 @@ class Reduced:
         return np.arange(1, len(self.members) + 1)
 
     def with_limits(self, base: FloatArray, limit: IntArray) -> Reduced:
-        """The same with tighter bounds."""
+        """The same problem with a higher base (H',) and lower limits (K, G')."""
         return replace(self, base=base, limit=limit)

@@ -67,7 +67,7 @@ def tighten(reduced: Reduced, placed: int, forced: int, cutoff: float, rounds: i
 
 
 def _ceiling(reduced: Reduced, placed: int, cutoff: float) -> FloatArray:
-    """The largest M_h of a placement that is good enough, with every other M at its base."""
+    """(H',) the most that M_h can be in a placement with J at most `cutoff`, if every other M is at its base."""
     budget = cutoff - reduced.constant + reduced.largest_value(placed) - float(reduced.prices @ reduced.base)
     within_slots = np.maximum((reduced.loads + reduced.largest_added()).max(axis=0, initial=0.0), reduced.base)
     within_cutoff = reduced.base + max(budget, 0.0) / reduced.prices
@@ -75,7 +75,7 @@ def _ceiling(reduced: Reduced, placed: int, cutoff: float) -> FloatArray:
 
 
 def _within(reduced: Reduced, ceiling: FloatArray) -> Reduced:
-    """Without the pairs whose request alone lifts its rank above the ceiling."""
+    """Forbid the pairs of class and rank where one request alone lifts the rank above the ceiling."""
     slack = ceiling * (1 + SAFETY) + SAFETY - reduced.loads
     fits = (reduced.profiles[:, None, :] <= slack[None, :, :]).all(axis=2)
     return reduced.with_limits(reduced.base, np.where(fits, reduced.limit, 0))

@@ -1,4 +1,7 @@
-"""A placement in the making, and the bookkeeping that keeps a change of it cheap: the local search stands on it."""
+"""The state of the local search: a placement that is being improved, and the sums that make a change of it cheap.
+
+The functions here change a placement and keep those sums true; `moves` decides which change to make.
+"""
 
 from __future__ import annotations
 
@@ -11,43 +14,48 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.compilable import frugal
 
 OVERFLOW, EPSILON, WORK = range(3)
-"""Places in `Search.numbers`: the weight of the largest load, the least improvement, and evaluations so far."""
+"""Indices into `Search.numbers`: the weight of the largest load, the least change of J that counts as an improvement,
+and the number of evaluations so far."""
 LANES = 4
-"""Steps of the window that are evaluated at a time; the window is filled up with steps without load."""
+"""The moves evaluate so many steps of the window at a time; steps without load pad the window to a multiple."""
 NONE = -1
 
 
 class Search(NamedTuple):
-    """A placement in the making; R requests sorted by value (largest first), G ranks, W steps of the window."""
+    """A placement that is being improved: R requests by value (largest first), G ranks, W steps of the window."""
 
     profiles: FloatArray
     """(R, W) load of each request, weighted."""
     value: FloatArray
-    """(R,) its sum."""
+    """(R,) the load of each request, weighted and summed over the window."""
     reserved: FloatArray
+    """(R,) KV tokens that placing the request reserves."""
     forced: NDArray[np.bool_]
+    """(R,) whether the request must be placed before others."""
     by_reserved: IntArray
-    """(R,) requests, those that reserve least first; empty where none reserves anything."""
+    """(R,) indices of the requests, those that reserve least first; empty where no request reserves anything."""
     rank_of: IntArray
-    """(R,) its rank, -1 while it waits."""
+    """(R,) the rank of each request, -1 while it waits."""
     loads: FloatArray
-    """(G, W) load of each rank, weighted, with the placed requests."""
+    """(G, W) load of each rank, weighted, the placed requests included."""
     total: FloatArray
-    """(G,) its sum."""
+    """(G,) the load of each rank, weighted and summed over the window."""
     free: IntArray
+    """(G,) free slots."""
     dirty: NDArray[np.bool_]
-    """(G,) whether it changed since no better request was found for it."""
+    """(G,) whether the rank changed since the search last tried all its moves."""
     room: FloatArray
+    """(G,) KV tokens that can still be reserved."""
     top: FloatArray
-    """(W, 3) the three largest loads."""
+    """(W, 3) the three largest loads of each step."""
     at: IntArray
-    """(W, 3) their ranks."""
+    """(W, 3) the ranks that have them."""
     drop: FloatArray
-    """(G,) how far the largest loads could fall at most, summed, if those of the rank did."""
+    """(G,) the most that the sum of the largest loads can fall by a move between this rank and another."""
     slack: FloatArray
-    """(W,) scratch."""
+    """(W,) written by `moves.set_slack` for the rank that is looked at."""
     numbers: FloatArray
-    """`OVERFLOW`, `EPSILON`, `WORK`."""
+    """The three numbers at `OVERFLOW`, `EPSILON` and `WORK`."""
 
 
 @frugal
@@ -73,14 +81,14 @@ def find_top(s: Search, h: int) -> None:
 
 @frugal
 def find_tops(s: Search) -> None:
-    """Find them for every step."""
+    """Find the three largest loads of every step."""
     for h in range(s.loads.shape[1]):
         find_top(s, h)
 
 
 @frugal
 def add(s: Search, g: int, request: int, sign: float) -> None:
-    """Give a rank a request (sign 1) or take one from it (-1), without its tops."""
+    """Give rank g a request (sign 1) or take it away (sign -1). The caller brings the largest loads up to date."""
     for h in range(s.loads.shape[1]):
         s.loads[g, h] += sign * s.profiles[request, h]
     s.total[g] += sign * s.value[request]
@@ -91,7 +99,7 @@ def add(s: Search, g: int, request: int, sign: float) -> None:
 
 @frugal
 def touch(s: Search, g: int) -> None:
-    """Bring the largest loads up to date after a rank's load changed."""
+    """Bring the largest loads of every step up to date after the load of rank g changed."""
     s.numbers[WORK] += len(s.slack)
     for h in range(s.loads.shape[1]):
         if s.at[h, 0] == g or s.at[h, 1] == g or s.at[h, 2] == g or s.loads[g, h] > s.top[h, 2]:
@@ -100,14 +108,14 @@ def touch(s: Search, g: int) -> None:
 
 @frugal
 def place(s: Search, g: int, request: int) -> None:
-    """Give a rank a request for good, without its tops."""
+    """Place a request on rank g. The caller brings the largest loads up to date, by `touch` or `find_tops`."""
     s.rank_of[request] = g
     add(s, g, request, 1.0)
 
 
 @frugal
 def exchange(s: Search, a: int, b: int) -> None:
-    """A placed request for another, placed or waiting."""
+    """Swap the placed request a with b: b takes its rank, and a takes the rank of b, or waits if b waited."""
     g, other = s.rank_of[a], s.rank_of[b]
     add(s, g, a, -1.0)
     if other != NONE:
@@ -123,7 +131,7 @@ def exchange(s: Search, a: int, b: int) -> None:
 
 @frugal
 def find_drops(s: Search) -> None:
-    """Bring `drop` up to date: sum over the steps in which a rank is largest of its lead on the third largest."""
+    """Bring `drop` up to date: a rank's lead on the third largest load, summed over the steps where it is largest."""
     s.drop[:] = 0.0
     for h in range(len(s.slack)):
         s.drop[s.at[h, 0]] += s.top[h, 0] - s.top[h, 2]
@@ -132,17 +140,17 @@ def find_drops(s: Search) -> None:
 @frugal
 def objective(s: Search) -> float:
     """J of the placement."""
-    found = 0.0
+    cost = 0.0
     for h in range(s.loads.shape[1]):
-        found += s.numbers[OVERFLOW] * s.top[h, 0]
+        cost += s.numbers[OVERFLOW] * s.top[h, 0]
     for g in range(len(s.free)):
-        found -= s.total[g]
-    return found
+        cost -= s.total[g]
+    return cost
 
 
 @frugal
 def lightest(s: Search, request: int) -> int:
-    """The rank with the least load that the request fits on."""
+    """The least loaded rank with a free slot and KV room for the request; -1 if there is none."""
     best = NONE
     for g in range(len(s.free)):
         if s.free[g] > 0 and s.reserved[request] <= s.room[g] and (best == NONE or s.total[g] < s.total[best]):
@@ -152,7 +160,7 @@ def lightest(s: Search, request: int) -> int:
 
 @frugal
 def clear(s: Search, loads: FloatArray, free: IntArray, room: FloatArray) -> None:
-    """Back to the ranks without placed requests."""
+    """Take all requests off the ranks, whose own loads, slots and room are given."""
     for g in range(len(s.free)):
         s.free[g] = free[g]
         s.room[g] = room[g]
@@ -167,7 +175,7 @@ def clear(s: Search, loads: FloatArray, free: IntArray, room: FloatArray) -> Non
 
 @frugal
 def restore(s: Search, scaled: FloatArray, free: IntArray, room: FloatArray, best: IntArray) -> None:
-    """Back to a placement that was kept."""
+    """Go back to the placement that `keep` wrote to `best`."""
     clear(s, scaled, free, room)
     for request in range(len(best)):
         if best[request] != NONE:
@@ -179,14 +187,14 @@ def restore(s: Search, scaled: FloatArray, free: IntArray, room: FloatArray, bes
 
 @frugal
 def keep(s: Search, best: IntArray) -> None:
-    """Note the placement in `best`, (R,)."""
+    """Write the rank of every request to `best`, shape (R,)."""
     for request in range(len(best)):
         best[request] = s.rank_of[request]
 
 
 @frugal
 def place_if_possible(s: Search, request: int) -> None:
-    """Place a request, unless it is, on the least loaded rank that it fits on, if there is one."""
+    """Place a waiting request on the least loaded rank with room; do nothing if it is placed or fits nowhere."""
     if s.rank_of[request] == NONE:
         g = lightest(s, request)
         if g != NONE:
@@ -195,14 +203,14 @@ def place_if_possible(s: Search, request: int) -> None:
 
 @frugal
 def place_chosen(s: Search, first: int, last: int) -> None:
-    """Requests first..last-1 in order of value, largest first, as far as they fit."""
+    """Place the requests first to last - 1, those of the largest value first, as far as they fit."""
     for request in range(first, last):
         place_if_possible(s, request)
 
 
 @frugal
 def place_forced(s: Search) -> None:
-    """The forced requests, those that reserve least first, as far as they fit."""
+    """Place the forced requests, those that reserve least first, as far as they fit."""
     for request in s.by_reserved:
         if s.forced[request]:
             place_if_possible(s, request)

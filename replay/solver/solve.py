@@ -1,4 +1,4 @@
-"""One interface to both methods."""
+"""Solves a step's placement problem by the method that the caller names: `fast` or `exact`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def solve(problem: StepProblem, method: Method = "fast", **limits: float) -> Sol
 
 
 def solve_fast(problem: StepProblem, *, effort: float = EFFORT) -> Solution:
-    """About the placement with the least J: as many forced requests, then as many requests, as it finds room for."""
+    """Place as many forced requests, then as many others, as it finds room for, with a J that is about the least."""
     most = len(problem.profiles)
     requests, ranks = np.zeros(most, np.int64), np.zeros(most, np.int64)
     fields = (

@@ -20,7 +20,7 @@ EIGHTHS, PLAIN = " ▁▂▃▄▅▆▇█", " #"
 
 
 def drawings(run: Run, width: int) -> Iterator[RenderableType]:
-    """Idle over the steps, then each rank's; within `width` columns."""
+    """Yield the chart of idle over the steps, then that of idle by rank, no wider than `width` columns."""
     columns = columns_of(run.series)
     levels = EIGHTHS if _can_print(EIGHTHS) else PLAIN
     room = max(width - LABEL_WIDTH - 1, 10)
@@ -44,7 +44,7 @@ def _can_print(text: str) -> bool:
 
 
 def over_time(shares: Sequence[float], room: int, levels: str) -> Iterator[Text]:
-    """Columns of a height that goes with the share; the scale is on the left."""
+    """Yield the lines of a column chart of the shares, with the scale on the left."""
     top = max(shares) or 1.0
     stretch = max(1, room // len(shares))
     full = len(levels) - 1
@@ -55,7 +55,7 @@ def over_time(shares: Sequence[float], room: int, levels: str) -> Iterator[Text]
 
 
 def by_rank(shares: Sequence[tuple[int, float]], room: int, levels: str) -> Iterator[Text]:
-    """A bar of each rank; of very many, those that idle most and least."""
+    """Yield a bar for each (rank, share); of very many ranks, only for those that idle most and least."""
     if len(shares) > MOST_RANKS:
         order = sorted(shares, key=lambda item: (-item[1], item[0]))
         half = MOST_RANKS // 2

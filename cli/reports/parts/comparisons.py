@@ -31,9 +31,10 @@ class Part(NamedTuple):
 
 
 def comparison_parts(result: Result, of_replay: Collection[str]) -> Iterator[Part]:
-    """A part of each pair of runs that was compared.
+    """One part for each pair of runs that was compared.
 
-    Policies of one replay: only the metrics in `of_replay`, and not what differs, which is known.
+    Where the runs are policies of one replay, it shows the metrics in `of_replay` alone, and does not list what differs
+    in their configuration, which is the policy.
     """
     for pair in result.comparison.get("pairs", ()):
         if not pair["differences"]:
@@ -47,7 +48,7 @@ def comparison_parts(result: Result, of_replay: Collection[str]) -> Iterator[Par
 
 
 def check_parts(result: Result) -> Iterator[Part]:
-    """The gates, and what differs in configuration."""
+    """A part with the outcome of every gate, and one with what differs in configuration, if anything does."""
     if not result.check:
         return
     rows = [
