@@ -45,7 +45,7 @@ def waited_steps(requests: pl.DataFrame, start_ms: FloatArray) -> IntArray:
 def distribution(name: str, values: FloatArray, parts: tuple[str, ...]) -> dict[str, float]:
     """`name_mean`, `name_max` and `name_pNN` of the values, as asked for in `parts`."""
     ranks = [int(part[1:]) for part in parts if part not in ("mean", "max")]
-    percentiles = np.percentile(values, ranks) if ranks else []
+    percentiles = np.percentile(values, ranks) if ranks else np.zeros(0)
     figures = {f"{name}_p{rank}": float(value) for rank, value in zip(ranks, percentiles, strict=True)}
     figures |= {f"{name}_mean": float(values.mean()), f"{name}_max": float(values.max())}
     return {f"{name}_{part}": figures[f"{name}_{part}"] for part in parts}

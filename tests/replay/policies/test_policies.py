@@ -286,7 +286,7 @@ def test_two_policies_of_one_name_are_refused(tmp_path, monkeypatch):
         (package / f"{file}.py").write_text(textwrap.dedent(PLUGIN.format(compiled=True)))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="two classes define the policy 'last'"):
-        Registry("policy", "twins", Policy).names()
+        Registry("policy", "twins", Policy, group="twins").names()
 
 
 WRITER = """
