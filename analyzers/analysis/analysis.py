@@ -108,7 +108,12 @@ def analyze_steps(
             f"--step-model: {model.name} takes longer than the measured step in {accounts.over_step:,} of "
             f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them"
         )
-    bases = Bases.of(recorded=recorded, rank_times=measured, step_times=steps.step_ms is not None)
+    bases = Bases.of(
+        recorded=recorded,
+        rank_times=measured,
+        step_times=steps.step_ms is not None,
+        sampled=trace.meta.resolution != "step",
+    )
     factor = _work_factor(steps, model) if measured else None
     notes += _notes_on_times(accounts, factor)
     figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts)))

@@ -36,7 +36,6 @@ class StepSeries:
     """The largest of any step in the bucket."""
     imbalance_ratio: FloatArray
     """Mean of max(L)/mean(L)."""
-    imbalance_ratio_max: FloatArray
     idle_bins: IntArray
     """(1000,) steps by their idle fraction, in bins of 0.1%, over all steps."""
     loads: LoadMap | None = None
@@ -58,7 +57,6 @@ class StepSeries:
             idle_fraction=np.add.reduceat(accounts.idle_ms, starts) / rank_ms,
             idle_fraction_max=np.maximum.reduceat(idle, starts),
             imbalance_ratio=np.add.reduceat(ratio, starts) / sizes,
-            imbalance_ratio_max=np.maximum.reduceat(ratio, starts),
             idle_bins=np.bincount(bins, minlength=IDLE_BINS),
             loads=None if loads is None else loads.within(int(accounts.step[0]), int(accounts.step[-1])),
         )

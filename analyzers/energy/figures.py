@@ -7,11 +7,7 @@ from typing import Literal
 
 from lbal.analyzers.barrier.totals import RunTotals
 from lbal.analyzers.energy.power import NOMINAL, EnergyView, PowerPoint
-from lbal.analyzers.metrics import Measure, measure
-
-SMALLEST_SAVING = 5e-5
-"""Savings below it are shown as zero; there is no share of them to tell."""
-
+from lbal.analyzers.metrics import SMALLEST_SHARE, Measure, measure
 
 BOUNDS: tuple[Literal["idle", "busy"], ...] = ("idle", "busy")
 """What a waiting rank draws at the least and at the most: the power of an idle one, of a working one."""
@@ -68,7 +64,7 @@ def saving_figures(totals: RunTotals, reference: RunTotals, view: EnergyView) ->
     name = "energy_saving_fraction"
     at_points = [saving(totals, reference, view, point) for point in view.power.points()]
     found = {name: _measure(name, saving(totals, reference, view), at_points)}
-    if view.power.waits_apart and found[name].value > SMALLEST_SAVING:
+    if view.power.waits_apart and found[name].value > SMALLEST_SHARE:
         ours, theirs = (view.power.energy(each, view.gpus_per_rank) for each in (totals, reference))
         waited = theirs.wait_joules / reference.tokens - ours.wait_joules / totals.tokens
         saved = theirs.joules / reference.tokens - ours.joules / totals.tokens

@@ -20,12 +20,10 @@ from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals
 from lbal.analyzers.energy.figures import figures_at, saving
 from lbal.analyzers.energy.power import NOMINAL, EnergyView, LevelName, PowerPoint
-from lbal.analyzers.metrics import METRICS, banded_figures, names_in
+from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE, banded_figures, names_in
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 SLOPES = ("a", "b")
-SMALLEST_CHANGE = 5e-5
-"""Relative changes below it are none."""
 
 
 class Variant(NamedTuple):
@@ -161,7 +159,7 @@ def compare(run: BandedRun, reference: BandedRun, view: EnergyView) -> list[Comp
             continue
         nominal = next(value for (variant, power), value in changes if not variant.levels and power == NOMINAL)
         against = min(changes, key=lambda item: item[1] * (1 if nominal > 0 else -1))
-        flips = abs(nominal) > SMALLEST_CHANGE and against[1] * nominal < 0 and abs(against[1]) > SMALLEST_CHANGE
+        flips = abs(nominal) > SMALLEST_SHARE and against[1] * nominal < 0 and abs(against[1]) > SMALLEST_SHARE
         values = [value for _setting, value in changes]
         found.append(Comparison(name, nominal, min(values), max(values), against[0] if flips else None))
     return found

@@ -9,11 +9,12 @@ from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.metrics.energy import ENERGY
 from lbal.analyzers.metrics.headroom import HEADROOM
 from lbal.analyzers.metrics.latency import LATENCY
-from lbal.analyzers.metrics.metric import Bases, Basis, Better, Group, Measure, Metric, Place
+from lbal.analyzers.metrics.metric import SMALLEST_SHARE, Bases, Basis, Better, Group, Measure, Metric, Place
 from lbal.analyzers.metrics.steps import BALANCE, USE
 
 __all__ = [
     "METRICS",
+    "SMALLEST_SHARE",
     "Bases",
     "Basis",
     "Better",

@@ -39,6 +39,8 @@ Place = Literal["comparison", "headroom", "page_bounds", "page_tiles", "page_row
 adds to it; `page_rows` and `markdown_rows` are the columns where each run is a row; `bands` are the figures whose
 differences are followed over the bands.
 """
+SMALLEST_SHARE = 5e-5
+"""Shares and relative changes below it are told as none: they print as 0.0%."""
 
 
 @dataclass(frozen=True)

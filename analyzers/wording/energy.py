@@ -7,12 +7,10 @@ from typing import Any
 
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import Comparison
-from lbal.analyzers.metrics import Measure
+from lbal.analyzers.metrics import SMALLEST_SHARE, Measure
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.wording.numbers import UNITS_OF_COEFFICIENTS, coefficient, listed, percent, shown_value
 
-SMALLEST = 5e-5
-"""Shares below it are told as none."""
 PERFECT_SAVING = "perfect_balance_energy_saving_fraction"
 CHANGES = {
     "tokens_per_second": ("throughput", "higher"),
@@ -30,12 +28,12 @@ def counterfactual(run: Run, view: EnergyView, who: str) -> str:
     """
     speedup, saved = run.metrics["perfect_balance_speedup"], run.metrics[PERFECT_SAVING]
     faster = speedup.value - 1
-    if faster <= SMALLEST:
+    if faster <= SMALLEST_SHARE:
         return f"With perfect balance {who} would have run no faster"
     used = "less" if saved.value >= 0 else "more"
     text = f"With perfect balance {who} would have run {percent(faster)}{_span(speedup, less=1)} faster"
     text += f" and used {percent(abs(saved.value))}{_span(saved)} {used} energy"
-    rests = view.power.waits_apart and saved.value > SMALLEST
+    rests = view.power.waits_apart and saved.value > SMALLEST_SHARE
     return text + (", all of it resting on the assumed wait power" if rests else "")
 
 
@@ -58,7 +56,7 @@ def replay_counterfactual(runs: Sequence[Run], reference: Run, best: Run, view: 
     """The counterfactual of the reference, and how much of it the best replayed policy recovers."""
     who = "this trace, placed as recorded," if reference.policy == "recorded" else reference.label
     text = counterfactual(reference, view, who)
-    if len(runs) > 1 and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST:
+    if len(runs) > 1 and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST_SHARE:
         if best is reference:
             return f"{text}; no other policy here recovers any of it (modelled)."
         text += f"; {best.label}, which idles least here, recovers {_recovered(reference, best)}"
@@ -71,11 +69,11 @@ def _recovered(reference: Run, best: Run) -> str:
     speedup = reference.metrics["perfect_balance_speedup"].value
     time = (1 - rates[1] / rates[0]) / (1 - 1 / speedup)
     saved, perfect = best.metrics.get("energy_saving_fraction"), reference.metrics[PERFECT_SAVING].value
-    text = f"{percent(time)} of that time" if time > SMALLEST else "none of that time"
-    if saved is None or perfect <= SMALLEST:
+    text = f"{percent(time)} of that time" if time > SMALLEST_SHARE else "none of that time"
+    if saved is None or perfect <= SMALLEST_SHARE:
         return text
     share = saved.value / perfect
-    return f"{text} and {percent(share) if share > SMALLEST else 'none'} of that energy"
+    return f"{text} and {percent(share) if share > SMALLEST_SHARE else 'none'} of that energy"
 
 
 def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: EnergyView) -> list[str]:
@@ -83,7 +81,7 @@ def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: Energy
     if len(runs) == 1 or best is reference or "energy_saving_fraction" not in best.metrics:
         return []
     saved = best.metrics["energy_saving_fraction"]
-    if abs(saved.value) <= SMALLEST:
+    if abs(saved.value) <= SMALLEST_SHARE:
         return [f"{best.label} uses as much energy per token as {reference.label} (modelled)."]
     text = (
         f"{best.label} uses {percent(abs(saved.value))} {'less' if saved.value > 0 else 'more'} energy per token than "
@@ -91,7 +89,8 @@ def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: Energy
     text += reference.label
     if saved.low is not None and saved.high is not None:
         text += f" ({_signed(-saved.high)} to {_signed(-saved.low)}"
-        text += ": the sign flips inside the range)" if saved.low < -SMALLEST and saved.high > SMALLEST else ")"
+        flips = saved.low < -SMALLEST_SHARE and saved.high > SMALLEST_SHARE
+        text += ": the sign flips inside the range)" if flips else ")"
     share = best.metrics.get("energy_saving_wait_share")
     if share is not None:
         text += f"; {_share_words(share.value)} of the saving rests on the assumed wait power"
@@ -101,13 +100,13 @@ def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: Energy
 
 
 def _share_words(share: float) -> str:
-    if share > 1 + SMALLEST:
+    if share > 1 + SMALLEST_SHARE:
         return f"all ({percent(share)}: the busy part grows)"
-    return "all" if share >= 1 - SMALLEST else percent(max(share, 0.0))
+    return "all" if share >= 1 - SMALLEST_SHARE else percent(max(share, 0.0))
 
 
 def _signed(value: float) -> str:
-    value = 0.0 if abs(value) < SMALLEST else value
+    value = 0.0 if abs(value) < SMALLEST_SHARE else value
     return ("+" if value > 0 else "-" if value < 0 else "") + percent(abs(value))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbal.analyzers.barrier.bounds import recovered_fraction
-from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.wording.numbers import count, percent, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
@@ -14,8 +14,6 @@ from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 EMPTY_SLOT_USE = 0.25
 NOTABLE_STRAGGLER = 1.5
 """A rank that is the straggler this many times its equal share of steps is worth naming."""
-SMALLEST_SHARE = 5e-5
-"""Shares below it are shown as zero, and are told as none."""
 CROWDED_WAIT_SHARE = 0.2
 """A queue that still holds requests this share of the run after the last arrival marks an overload."""
 

@@ -179,8 +179,8 @@ def _placed_anew(run: Run, analysis: StepAnalysis, drift: Drift, max_num_seqs: i
     """The run with what the solver's placement of the same admissions would idle, if the trace tells them all."""
     from dataclasses import replace
 
-    from lbal.analyzers.metrics import measure
-    from lbal.analyzers.wording.findings import SMALLEST_SHARE, placement_sentence
+    from lbal.analyzers.metrics import SMALLEST_SHARE, measure
+    from lbal.analyzers.wording.findings import placement_sentence
     from lbal.cli.output.progress import replay_progress
     from lbal.replay.engine.engine import Cluster
     from lbal.replay.experiment.same_admissions import idle_placed_anew

@@ -93,8 +93,8 @@ def _placed_anew(
     """The runs, the recorded placement among them with what the solver's for the same admissions would idle."""
     from dataclasses import replace
 
-    from lbal.analyzers.metrics import measure
-    from lbal.analyzers.wording.findings import SMALLEST_SHARE, placement_sentence
+    from lbal.analyzers.metrics import SMALLEST_SHARE, measure
+    from lbal.analyzers.wording.findings import placement_sentence
     from lbal.cli.output.progress import replay_progress
     from lbal.replay.experiment.figures import rows_of
     from lbal.replay.experiment.same_admissions import admissions_of, idle_placed_anew

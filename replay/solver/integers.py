@@ -79,10 +79,6 @@ class Integers:
             rounding=0.0 if whole else _rounding(reduced, load_scale, most_excess, placed, cost_scale),
         )
 
-    def excess_of(self, counts: IntArray) -> IntArray:
-        """(H',) the integer excess of a placement (K, G')."""
-        return np.asarray(np.maximum((counts.T @ self.profiles - self.slack).max(axis=0, initial=0), 0))
-
 
 def is_whole(reduced: Reduced) -> bool:
     """Whether every J of the problem is a whole number, and small enough to be exact."""

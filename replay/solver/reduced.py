@@ -107,10 +107,6 @@ class Reduced:
         order = np.argsort(-self.values, kind="stable")
         return float(np.repeat(self.values[order], self.multiplicity[order])[:placed].sum())
 
-    def loads_with(self, counts: IntArray) -> FloatArray:
-        """(G', H') loads of the open ranks with `counts` (K, G') placed."""
-        return self.loads + counts.T @ self.profiles
-
     def counts_of(self, requests: IntArray, ranks: IntArray) -> IntArray | None:
         """Counts (K, G') of a placement: how many of each class go to each rank. None where it breaks a constraint."""
         counts = np.zeros_like(self.limit)

@@ -86,6 +86,13 @@ def test_the_worst_step_comes_first():
     assert worst[0]["kv_tokens_straggler"] == 300
 
 
+def test_the_worst_step_has_the_most_idle_time_not_the_largest_share_of_it():
+    steps = steps_of([[0, 300], [0, 200]], [[0, 0], [0, 0]], step_ms=[100.0, 4.0])
+    worst = worst_steps(account(steps, MODEL, measured=False))
+    assert [step["step"] for step in worst] == [0, 1]
+    assert worst[0]["idle_fraction"] < worst[1]["idle_fraction"]
+
+
 def test_a_rank_time_longer_than_its_step_is_counted():
     accounts = account(steps_of([[100, 300]], [[1, 2]], step_ms=[4.0]), MODEL, measured=False)
     assert accounts.over_step == 1
