@@ -33,7 +33,7 @@ def shared() -> Path:
     pytest.skip(missing)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def workload_of():
     """Makes a workload from lists: prompts, outputs, and arrivals in ms or None."""
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.compare.intervals import Blocks, bootstrap, mean_interval, percentile_interval, t_quantile
+from lbal.analyzers.compare.intervals import (
+    Blocks,
+    Interval,
+    bootstrap,
+    mean_interval,
+    percentile_interval,
+    t_quantile,
+)
 from lbal.analyzers.energy.binned_sums import MOST_BINS, bin_edges, columns_of, rebinned, step_series
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.trace.trace import StepArrays
@@ -154,3 +161,8 @@ def test_every_ratio_is_proportional_to_its_metric(tmp_path):
         ratios = [part[above].sum() / part[below].sum() for part in columns]
         assert values[0] / values[1] == pytest.approx(ratios[0] / ratios[1], rel=1e-6), name
         assert abs(values[0] / values[1] - 1) > 1e-4, name
+
+
+@pytest.mark.parametrize(("low", "high", "holds"), [(-1, 1, True), (0, 1, True), (-1, 0, True), (0.1, 1, False)])
+def test_an_interval_holds_its_ends(low, high, holds):
+    assert Interval(low, high).holds_zero is holds
