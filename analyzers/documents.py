@@ -17,6 +17,8 @@ from lbal.analyzers.errors import InputError, shown
 
 MOST_BYTES = 1 << 29
 MOST_LEVELS = 64
+MOST_DOTS = 1000
+"""Of a key in TOML: the time to read them goes with their square."""
 MOST_INTEGER = 1 << 63
 INTEGER_EXPECTED = "a whole number of up to 64 bits"
 
@@ -54,6 +56,8 @@ def json_value(data: bytes, file: str, expected: str, problem: str = "is not JSO
 def toml_table(data: bytes, file: str) -> dict[str, Any]:
     """What a TOML text holds, checked. Raises `InputError` that names the field."""
     text = _text(data, file, "TOML in UTF-8")
+    if any(line.partition("=")[0].count(".") > MOST_DOTS for line in text.splitlines()):
+        raise InputError(file, "is nested too deeply", expected="a TOML file")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -111,7 +111,7 @@ def parse_gate(text: str, severity: Severity) -> Gate:
     if found := THRESHOLD.fullmatch(text):
         metric, operator, number, percent = found.groups()
         _check_metric(text, metric)
-        return Gate(text, metric, severity, operator, float(number) / (100 if percent else 1))
+        return Gate(text, metric, severity, operator, _size(text, number, percent))
     if not (found := CHANGE.fullmatch(text)):
         raise UsageError(f"{shown(text)} is no gate, expected {FORMS}")
     metric, limits = found.groups()
@@ -127,10 +127,18 @@ def parse_gate(text: str, severity: Severity) -> Gate:
             raise UsageError(f"{shown(text)}: its limits differ in direction, expected one direction (or two gates)")
         if percent in sizes:
             raise UsageError(f"{shown(text)}: it has two limits of one kind, expected one in % and one without")
-        direction, sizes[percent] = sign, float(number) / (100 if percent else 1)  # type: ignore[assignment]
+        direction, sizes[percent] = sign, _size(text, number, percent)  # type: ignore[assignment]
     assert direction is not None
     _check_direction(text, metric, direction)
     return Gate(text, metric, severity, None, math.nan, direction, sizes.get("%"), sizes.get(""))
+
+
+def _size(text: str, number: str, percent: str) -> float:
+    """A limit as a number; one that is not finite would let everything pass."""
+    size = float(number) / (100 if percent else 1)
+    if not math.isfinite(size):
+        raise UsageError(f"{shown(text)}: its limit is too large, expected {FORMS}")
+    return size
 
 
 def _check_metric(text: str, metric: str) -> None:

@@ -67,6 +67,8 @@ def _settings_of(path: Path) -> CheckSettings | None:
             _expect(file, f"{prefix}.{key}", item, str, "strings in the list")
     values = {key.replace("-", "_"): value for key, value in table.items()}
     if "baseline" in values:
+        if "\0" in values["baseline"]:
+            raise InputError(file, "has a zero byte", field=f"{prefix}.baseline", expected="a file name")
         values["baseline"] = str(path.parent / values["baseline"])
     return CheckSettings(file=file, **values)
 

@@ -44,7 +44,7 @@ def _side(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_side(part) for part in value)
     if isinstance(value, Mapping):
-        return _side(value.get("name", dict(value)))
+        return _side(value["name"]) if "name" in value else str(dict(value))
     text = "nothing" if value is None else str(value)
     if len(text) == 64 and text.isalnum():
         return f"sha256 {text[:12]}…"
