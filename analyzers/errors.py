@@ -5,7 +5,8 @@ LbalError                    exit 2: the user can mend it
 ├── UsageError               a flag, parameter or combination that cannot work
 ├── InputError               a file that cannot be read as a trace (file:line: field: problem, expected)
 ├── OutputError              a file that cannot be written
-└── PolicyError              a policy broke the contract of the engine
+├── PolicyError              a policy broke the contract of the engine
+└── PluginError              the code of a policy, format or report raised what it must not
 ```
 """
 
@@ -29,6 +30,10 @@ class OutputError(LbalError):
 
 class PolicyError(LbalError):
     """A policy returned a placement that the cluster cannot honour."""
+
+
+class PluginError(LbalError):
+    """The code of a policy, format or report that is not lbal's own failed, or tried to end the process."""
 
 
 class InputError(LbalError):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from itertools import pairwise
+from typing import TextIO
 
 from lbal.cli.interrupts import INTERRUPTED, MESSAGE, end_now, watch_signals
 
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> int:
     for argument in arguments:
         if not argument.isprintable() and any("\ud800" <= character <= "\udfff" for character in argument):
             return _refuse(f"{argument!r}: is not UTF-8, expected arguments and file names in UTF-8")
+    warnings.showwarning = _show_warning
     try:
         from lbal.cli.app import app
 
@@ -94,6 +97,24 @@ def _print(text: str) -> None:
     with contextlib.suppress(OSError, AttributeError, ValueError):
         if sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A plugin that is left out is one line; other warnings look as Python shows them."""
+    from lbal.analyzers.plain import message as as_message
+    from lbal.analyzers.registry import PluginWarning
+
+    if issubclass(category, PluginWarning):
+        _print(as_message(f"lbal: warning: {message}"))
+    else:
+        _print(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _usage_message(error: Exception, text: str, arguments: list[str]) -> str:

@@ -9,6 +9,7 @@ from typing import BinaryIO, TextIO
 
 from lbal.analyzers.errors import OutputError
 from lbal.analyzers.plain import message as as_message
+from lbal.analyzers.registry import guarded
 from lbal.analyzers.result.result import Result
 from lbal.cli.output.files import write_text
 from lbal.cli.output.targets import check_targets, suffix_of
@@ -61,7 +62,9 @@ def deliver(result: Result, *, as_json: bool, outputs: Sequence[str], force: boo
 
 def write_report(report: type[Report], result: Result, name: str, *, force: bool) -> None:
     """One report of the result to a file, whole or not at all."""
-    write_text(name, report().render(result), force=force)
+    with guarded("report", report):
+        text = report().render(result)
+    write_text(name, text, force=force)
 
 
 def emit(text: str) -> None:

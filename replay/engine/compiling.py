@@ -16,7 +16,7 @@ from lbal.analyzers.errors import PolicyError
 from lbal.analyzers.jit import compiled, forget_if_older, without_references
 from lbal.replay.engine import loop
 from lbal.replay.policy import compilable
-from lbal.replay.policy.policy import Policy, Router, Selector
+from lbal.replay.policy.policy import PlainRouter, PlainSelector, Policy, Router, Selector
 from lbal.replay.policy.view import View, read_only
 
 _ARRAYS: dict[str, Any] = {
@@ -122,9 +122,9 @@ class Rules:
         self._callback: Any = None
         if policy.compiled:
             self._compile(policy)
-        elif isinstance(policy, Router):
+        elif isinstance(policy, Router | PlainRouter):
             self.choose = self._called_back_choose(policy)
-        elif isinstance(policy, Selector):
+        elif isinstance(policy, Selector | PlainSelector):
             self.place = self._called_back_place(policy, pool, requests, ranks)
 
     def _compile(self, policy: Policy) -> None:
@@ -152,11 +152,11 @@ class Rules:
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(guarded)
         return self._callback
 
-    def _called_back_choose(self, policy: Router) -> Any:
+    def _called_back_choose(self, policy: Router | PlainRouter) -> Any:
         callback = self._guarded(lambda request: policy.choose(self.shown, request))
         return njit(_signatures()[0])(lambda _view, request: callback(request))
 
-    def _called_back_place(self, policy: Selector, pool: Any, requests: Any, ranks: Any) -> Any:
+    def _called_back_place(self, policy: Selector | PlainSelector, pool: Any, requests: Any, ranks: Any) -> Any:
         waiting = pool.view()
         waiting.flags.writeable = False
         callback = self._guarded(lambda size: policy.decide(self.shown, waiting[:size], size, requests, ranks))

@@ -12,10 +12,11 @@ import polars as pl
 from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account, join
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import PolicyError, UsageError
+from lbal.analyzers.registry import guarded, what_was_raised
 from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay.engine import loop
 from lbal.replay.engine.compiling import Rules, compiled_loop
-from lbal.replay.policy.policy import Binding, Policy, Selector
+from lbal.replay.policy.policy import Binding, Policy
 from lbal.replay.policy.view import View
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Arrivals, Workload
@@ -184,7 +185,8 @@ def replay(
     requests = _requests(workload, cluster, conditions)
     slots = _slots(workload, cluster)
     state = _state(workload, cluster)
-    view = _view(workload, cluster, policy, conditions, requests, slots, state)
+    with guarded("policy", type(policy)):
+        view = _view(workload, cluster, policy, conditions, requests, slots, state)
     settings = _settings(cluster, conditions, policy, binding)
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
     rows = _rows(cluster.dp_size)
@@ -206,7 +208,8 @@ def replay(
         )
         counters[loop.ROWS] = 0
         on_progress(Progress(trajectory.steps, int(counters[loop.COMPLETED]), len(workload)))
-    statistics = policy.statistics(view.memory)
+    with guarded("policy", type(policy)):
+        statistics = policy.statistics(view.memory)
     return replace(_result(workload, cluster, policy, binding, conditions, requests, trajectory), statistics=statistics)
 
 
@@ -378,7 +381,7 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
         immediate=binding == "immediate",
         backlog=conditions.arrivals == "backlog",
         by_steps=conditions.arrivals == "steps",
-        selects=isinstance(policy, Selector),
+        selects=policy.selects,
         work_conserving=policy.work_conserving,
         pool_target=conditions.pool if conditions.pool is not None else 4 * cluster.dp_size,
         kv_capacity=np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity),
@@ -404,12 +407,10 @@ def _failure(status: int, policy: Policy, workload: Workload, state: loop.State,
     request, rank = (int(state.counters[index]) for index in (loop.BAD_REQUEST, loop.BAD_RANK))
     name = workload.request_id[request] if 0 <= request < len(workload) else request
     if status == loop.RULE_FAILED:
-        if isinstance(rules.error, Exception):
-            kind = type(rules.error).__name__
-            return PolicyError(f"policy {policy.name}: its rule raised {kind}: {rules.error}").with_traceback(
-                rules.error.__traceback__
-            )
-        return rules.error or PolicyError(f"policy {policy.name}: its rule failed")
+        if rules.error is None or isinstance(rules.error, KeyboardInterrupt):
+            return rules.error or PolicyError(f"policy {policy.name}: its rule failed")
+        reason = what_was_raised(rules.error)
+        return PolicyError(f"policy {policy.name}: its rule raised {reason}").with_traceback(rules.error.__traceback__)
     if status == loop.BAD_PLACEMENT:
         return PolicyError(
             f"policy {policy.name}: it placed request {name} on rank {rank}, "

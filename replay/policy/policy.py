@@ -1,8 +1,9 @@
 """What a policy is: a frozen dataclass whose fields are its parameters, with one rule.
 
 A `Router` decides request by request (`choose`), and so works with both bindings; a `Selector`
-decides step by step which of the waiting requests go where (`place`). Rules are plain functions of
-a `View`; they are compiled and run inside the engine's loop, unless the class says `compiled = False`.
+decides step by step which of the waiting requests go where (`place`). Their rules are static functions of
+a `View`, compiled and run inside the engine's loop. The rules of a `PlainRouter` and a `PlainSelector` are
+methods in plain Python, which may use whatever `self` has.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from lbal.analyzers.errors import UsageError, unknown_name
-from lbal.analyzers.registry import Registry, classes_in
+from lbal.analyzers.registry import Registry, classes_in, defined_in, guarded, what_was_raised
 from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.policy.checks import check_policy
 from lbal.replay.policy.view import View
 
 Binding = Literal["pool", "immediate"]
@@ -45,6 +47,8 @@ class Policy(ABC):
     """Where the rule comes from."""
     compiled: ClassVar[bool] = True
     """Whether the rule is written for the compiled loop."""
+    selects: ClassVar[bool] = False
+    """Whether the rule is `place`, not `choose`."""
     work_conserving: ClassVar[bool] = True
     """Whether it always fills a free slot with a waiting request that fits (the engine holds it to that)."""
     uses_draws: ClassVar[bool] = False
@@ -112,6 +116,7 @@ class Router(Policy):
 class Selector(Policy):
     """Decides which waiting requests are admitted in a step, and where."""
 
+    selects: ClassVar[bool] = True
     bindings: ClassVar[tuple[Binding, ...]] = ("pool",)
 
     @staticmethod
@@ -128,17 +133,47 @@ class Selector(Policy):
         return self.place(view, pool, size, requests, ranks)
 
 
-POLICIES: Registry[Policy] = Registry("policy", "lbal.replay.policies", Policy, group="lbal.replay.policies")
+class PlainRouter(Policy):
+    """A router whose rule is a method in plain Python: it may use `self` and any library, and is slower."""
+
+    compiled: ClassVar[bool] = False
+
+    @abstractmethod
+    def choose(self, view: View, request: int) -> int:
+        """The rank for a request, as `Router.choose`."""
+
+
+class PlainSelector(Policy):
+    """A selector whose rule is a method in plain Python."""
+
+    bindings: ClassVar[tuple[Binding, ...]] = ("pool",)
+    compiled: ClassVar[bool] = False
+    selects: ClassVar[bool] = True
+
+    @abstractmethod
+    def place(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
+        """The placement of a step, as `Selector.place`."""
+
+    def decide(self, view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
+        """What the engine calls: `place`."""
+        return self.place(view, pool, size, requests, ranks)
+
+
+POLICIES: Registry[Policy] = Registry(
+    "policy", "lbal.replay.policies", Policy, group="lbal.replay.policies", check=check_policy
+)
 
 
 def parse_policy(spec: str) -> Policy:
-    """The policy that `--policy` names: `name`, `name:key=value,key=value`, or `path/to/file.py:ClassName[:key=value]`.
+    """The policy that `--policy` names: `name[:key=value,…]`, or `path/to/file.py[:ClassName][:key=value,…]`.
+
+    The class of a file may be left out where the file has one policy.
 
     Raises `UsageError`, with the nearest known name, for a policy, parameter or value that is not known.
     """
     head, _, rest = spec.partition(":")
     if head.endswith(".py"):
-        class_name, _, rest = rest.partition(":")
+        class_name, _, rest = ("", "", rest) if "=" in rest.partition(":")[0] else rest.partition(":")
         cls = _from_file(head, class_name)
     else:
         cls = POLICIES.get(head)
@@ -170,7 +205,8 @@ def _arguments(cls: type[Policy], spec: str, text: str) -> dict[str, Any]:
             raise UsageError(f"--policy {spec!r}: {key}: has no value, expected {key}={type_text(kind)}")
         values[key] = _parsed(value, kind, f"--policy {spec!r}: {key}")
     try:
-        cls(**values)
+        with guarded("policy", cls):
+            cls(**values)
     except ValueError as error:
         raise UsageError(f"--policy {spec!r}: {error}") from error
     return values
@@ -218,9 +254,30 @@ def _shown(value: Any) -> str:
 
 
 def _from_file(path: str, class_name: str) -> type[Policy]:
+    """The class of that name, or the only one, in a file."""
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"--policy {path}:{class_name}: there is no such file")
+    module = _imported(file)
+    classes = {cls.__name__: cls for cls in defined_in(module, Policy)}
+    complete = {cls.__name__: cls for cls in classes_in(module, Policy)}
+    if not classes:
+        raise UsageError(f"--policy {path}: the file defines no policy, expected a class that derives from Router")
+    if not class_name:
+        candidates = complete or classes
+        if len(candidates) > 1:
+            names = ", ".join(candidates)
+            raise UsageError(
+                f"--policy {path}: the file has several policies, expected {path}:NAME with one of {names}"
+            )
+        class_name = next(iter(candidates))
+    if class_name not in classes:
+        raise unknown_name(f"policy class of {path}", class_name, classes)
+    check_policy(classes[class_name])
+    return classes[class_name]
+
+
+def _imported(file: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"lbal_policy_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
@@ -228,9 +285,8 @@ def _from_file(path: str, class_name: str) -> type[Policy]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"--policy {path}: the file fails on import: {type(error).__name__}: {error}") from error
-    classes = {cls.__name__: cls for cls in classes_in(module, Policy)}
-    if class_name not in classes:
-        raise unknown_name(f"policy class of {path}", class_name, classes)
-    return classes[class_name]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UsageError(f"--policy {file}: the file fails on import: {what_was_raised(error)}") from error
+    return module

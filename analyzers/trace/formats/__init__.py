@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO, TypeVar
 
-from lbal.analyzers.errors import InputError
-from lbal.analyzers.registry import Registry
+from lbal.analyzers.errors import InputError, PluginError
+from lbal.analyzers.registry import PluginWarning, Registry, guarded
 from lbal.analyzers.trace.reading.base import Format, LogReader, ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.join import LogPart, join_logs
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
@@ -50,7 +51,7 @@ def read_trace(
         with Source(sources[0].name, stdin) as source:
             found = wanted or detect_format(source)
             if issubclass(found, TraceFormat):
-                return _noted(found().read(source, options), source)
+                return _noted(_read(found, source, options), source)
             return _joined(found, [_part(found, sources[0], source, options)], source.name, options)
     return _read_several(sources, _label(names, sources), wanted, options, stdin)
 
@@ -79,12 +80,27 @@ def detect_format(source: Source) -> type[Format]:
 
 
 def _fitting(source: Source) -> list[type[Format]]:
-    whole = [cls for cls in _classes(TraceFormat) if cls.matches(source)]  # type: ignore[type-abstract]
+    whole = [cls for cls in _classes(TraceFormat) if _matches(cls, source)]  # type: ignore[type-abstract]
     if whole:
         return [*whole]
-    logs = [cls for cls in _classes(LogReader) if cls.matches(source)]  # type: ignore[type-abstract]
+    logs = [cls for cls in _classes(LogReader) if _matches(cls, source)]  # type: ignore[type-abstract]
     most = max((cls.precedence for cls in logs), default=0)
     return [cls for cls in logs if cls.precedence == most]
+
+
+def _matches(cls: type[Format], source: Source) -> bool:
+    """Whether a format knows the content; no for one of another distribution that fails on it, which is told."""
+    try:
+        with guarded("format", cls):
+            return cls.matches(source)
+    except PluginError as error:
+        warnings.warn(str(error), PluginWarning, stacklevel=2)
+        return False
+
+
+def _read(found: type[TraceFormat], source: Source, options: ReadOptions) -> Trace:
+    with guarded("format", found):
+        return found().read(source, options)
 
 
 def _classes(kind: type[F]) -> list[type[F]]:
@@ -151,13 +167,14 @@ def _of_one_format(
         problem = f"{found.name} traces cannot be joined: {_named([_name_of(file) for file in files])}"
         raise InputError(label, problem, expected="one file, or logs of an engine")
     with Source(_name_of(files[0]), stdin) as source:
-        return found().read(source, options)
+        return _read(found, source, options)
 
 
 def _part(found: type[Format], name: SourceName, source: Source, options: ReadOptions) -> LogPart:
     assert issubclass(found, LogReader)
     records = RankStepsBuilder(found.alignment, found.resolution)
-    found().collect(source, records, options)
+    with guarded("format", found):
+        found().collect(source, records, options)
     for note in source.notes:
         records.note(note)
     return LogPart(replace(name, name=source.name), source.sha256, records.build())
