@@ -112,7 +112,7 @@ class BandedRun:
             for point in view.power.points():
                 for name, value in figures_at(totals, view, point).items():
                     found.setdefault(name, []).append(value)
-        return {name: (min(values), max(values)) for name, values in found.items() if METRICS[name].banded}
+        return {name: (min(values), max(values)) for name, values in found.items() if METRICS[name].has_range}
 
 
 def saving_range(run: BandedRun, reference: BandedRun, view: EnergyView) -> tuple[float, float]:

@@ -64,10 +64,15 @@ class Metric:
     ratio: tuple[Column, Column] | None = None
     """The value is a constant times the ratio of these sums: this gives its interval over steps. None: no interval."""
     banded: bool = False
-    """Whether the value has a range over the bands of the models."""
+    """Whether the code that computes the value also gives its range over the bands; see `has_range`."""
     group: Group = "balance"
     shown: Mapping[Place, int] = field(default_factory=dict)
     """Position in each place that shows it, smallest first. Gaps are left for new metrics."""
+
+    @property
+    def has_range(self) -> bool:
+        """Whether the value has a range over the bands of the models."""
+        return self.banded or self.of_totals is not None
 
 
 class Bases(NamedTuple):

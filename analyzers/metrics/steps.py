@@ -45,7 +45,6 @@ BALANCE = [
         of_steps=lambda steps: idle_fraction(steps.totals),
         of_totals=idle_fraction,
         ratio=("idle_ms", "time_ms"),
-        banded=True,
         shown={"comparison": 10, "page_tiles": 10, "page_rows": 10, "markdown_rows": 10, "bands": 30},
     ),
     *[
@@ -111,7 +110,6 @@ BALANCE = [
         of_steps=lambda steps: tokens_per_second(steps.totals),
         of_totals=tokens_per_second,
         ratio=("tokens", "time_ms"),
-        banded=True,
         shown={"comparison": 40, "page_tiles": 20, "page_rows": 30, "markdown_rows": 20, "bands": 10},
     ),
 ]
@@ -167,7 +165,6 @@ USE = [
         of_steps=lambda steps: balance_speedup(steps.totals.time_ms, steps.balanced_ms),
         of_totals=lambda totals, _per_token_s: balance_speedup(totals.time_ms, totals.work_ms / totals.dp_size),
         ratio=("time_ms", "balanced_ms"),
-        banded=True,
         shown={"comparison": 120},
     ),
     Metric(
@@ -188,7 +185,6 @@ USE = [
         "sum of a * KV tokens of the straggler / sum of step times",
         of_steps=lambda steps: kv_time_fraction(steps.totals, steps.model.per_token_s),
         of_totals=kv_time_fraction,
-        banded=True,
         shown={"comparison": 110},
     ),
 ]

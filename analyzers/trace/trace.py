@@ -210,11 +210,6 @@ class Trace:
             return 0
         return self.steps.height // self.meta.dp_size
 
-    @property
-    def has_arrivals(self) -> bool:
-        """Whether the requests carry arrival times."""
-        return self.requests is not None and "arrival_ms" in self.requests.columns
-
     def step_arrays(self) -> StepArrays:
         """The steps as (S, G) arrays. The trace must have steps."""
         assert self.steps is not None

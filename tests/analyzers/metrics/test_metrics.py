@@ -142,8 +142,7 @@ def test_the_bands_range_over_what_the_records_say(tmp_path):
     assert run(["replay", str(SAMPLES / "skewed_8_ranks.jsonl"), *options, "-o", str(out)]) == 0
     runs = json.loads(out.read_text())["runs"]
     ranged = {name for each in runs for name, value in each["metrics"].items() if "low" in value}
-    assert {name for name, metric in METRICS.items() if metric.banded} <= ranged
-    assert ranged - {name for name, metric in METRICS.items() if metric.banded} == set()
+    assert ranged == {name for name, metric in METRICS.items() if metric.has_range}
 
 
 def test_a_range_never_excludes_its_value_and_measured_values_have_none():

@@ -92,7 +92,7 @@ def test_burstgpt_seconds_become_ms_whatever_the_order_of_the_columns(read: Read
 def test_lengths_have_no_arrivals(read: Read) -> None:
     trace = read("input_length,output_length", "632,34", "220,7")
     assert rows(trace) == [(0, 632, 34), (1, 220, 7)]
-    assert not trace.has_arrivals
+    assert "arrival_ms" not in trace.requests.columns
     assert trace.meta.time_unit is None
 
 

@@ -46,7 +46,7 @@ def test_a_table_without_rows_counts_as_absent() -> None:
     trace = Trace.of(META, requests().clear(), steps())
     assert trace.requests is None
     assert trace.num_requests == 0
-    assert not trace.has_arrivals
+    assert trace.requests is None
     assert (
         refusal(requests().clear(), steps().clear())
         == refusal()
