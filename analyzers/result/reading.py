@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
+from lbal.analyzers.barrier.thinned import SERIES_COLUMNS, StepSeries
 from lbal.analyzers.documents import json_value, read_document
 from lbal.analyzers.errors import InputError, shown
-from lbal.analyzers.metrics import Measure
+from lbal.analyzers.metrics import Basis, Measure
+from lbal.analyzers.result.fitting import fitted
 from lbal.analyzers.result.result import SCHEMA, Result, Run
+from lbal.analyzers.result.shapes import MeasureShape, ResultShape, RunShape
 
 EXPECTED = "a result (-o name.json)"
-RUN_FIELDS = {
-    "label", "policy", "parameters", "metrics", "ranks", "attribution", "worst_steps", "headroom", "solver",
-    "series", "repeats",
-}  # fmt: skip
-"""Keys of a run in JSON; any other is one of its details."""
+PLAIN = {field.name for field in fields(Result)} - {"runs"}
+"""Fields of a result that are as JSON has them."""
+SHAPED = {"metrics", "headroom", "drawn", "details", "timeline"}
+"""Fields of a run that are not."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,22 @@ def read_result(name: str, *, any_schema: bool = False) -> Stored:
             field="schema",
             expected="a result written by this version (or --allow-mismatch schema)",
         )
-    names = {field.name for field in fields(Result)} & record.keys() - {"runs", "items", "inputs", "notes"}
-    for key in names - {"command", "headline"}:
-        _expect(name, key, record[key], dict, "an object")
-    runs = _expect(name, "runs", record.get("runs"), list, "a list")
+    result = result_of(record, name)
+    return Stored(name, schema, result.lbal_version, result)
+
+
+def result_of(record: Mapping[str, Any], name: str) -> Result:
+    """The result of a JSON object. Raises `InputError`, which calls it by `name`, where it is none."""
+    shape = fitted(record, ResultShape, name)
     result = Result(
-        inputs=_objects(name, "inputs", record.get("inputs", [])),
-        notes=[str(note) for note in _expect(name, "notes", record.get("notes", []), list, "a list")],
-        runs=[_run(name, f"runs[{index}]", run) for index, run in enumerate(runs)],
-        **{"command": "", "config": {}, **{key: record[key] for key in names}},
+        runs=[
+            _run(name, f"runs[{index}]", run, checked)
+            for index, (run, checked) in enumerate(zip(record["runs"], shape.runs, strict=True))
+        ],
+        **{"command": "", "config": {}, "inputs": [], **{key: record[key] for key in PLAIN & record.keys()}},
     )
     _distinct(name, result)
-    return Stored(name, schema, str(record.get("lbal_version")), result)
+    return result
 
 
 def _record(name: str) -> dict[str, Any]:
@@ -64,67 +70,51 @@ def _record(name: str) -> dict[str, Any]:
     return record
 
 
-def _run(name: str, place: str, record: Any) -> Run:
-    run = _expect(name, place, record, dict, "an object")
-    label = _expect(name, f"{place}.label", run.get("label"), str, "a name")
-    parts = {
-        key: _expect(name, f"{place}.{key}", run.get(key, {}), dict, "an object")
-        for key in ("parameters", "attribution", "solver", "series", "repeats")
-    }
-    _check_numbers(name, f"{place}.series.columns", parts["series"].get("columns", {}), same_length=True)
-    _check_numbers(name, f"{place}.repeats.values", parts["repeats"].get("values", {}), same_length=True)
+def _run(name: str, place: str, run: Mapping[str, Any], shape: RunShape) -> Run:
+    _same_length(name, f"{place}.series.columns", shape.series.columns)
+    _same_length(name, f"{place}.repeats.values", shape.repeats.values)
+    told = {field.name for field in fields(Run)}
     return Run(
-        label=label,
-        policy=run.get("policy"),
-        metrics=_measures(name, f"{place}.metrics", run.get("metrics", {})),
-        headroom=_measures(name, f"{place}.headroom", run.get("headroom", {})),
-        ranks=_objects(name, f"{place}.ranks", run.get("ranks", [])),
-        worst_steps=_objects(name, f"{place}.worst_steps", run.get("worst_steps", [])),
-        details={key: value for key, value in run.items() if key not in RUN_FIELDS},
-        **parts,
+        **{key: value for key, value in run.items() if key in told - SHAPED},
+        metrics=_measures(shape.metrics),
+        headroom=_measures(shape.headroom),
+        drawn=None if shape.drawn is None else _drawn(name, f"{place}.drawn", run["drawn"]),
+        details={key: value for key, value in run.items() if key not in told},
     )
 
 
-def _measures(name: str, place: str, record: Any) -> dict[str, Measure]:
-    found = {}
-    for metric, values in _expect(name, place, record, dict, "an object").items():
-        where = f"{place}.{metric}"
-        part = _expect(name, where, values, dict, "an object")
-        numbers = {key: _number(name, f"{where}.{key}", part.get(key)) for key in ("value", "low", "high", "fidelity")}
-        value = numbers.pop("value")
-        found[metric] = Measure(
-            math.nan if value is None else value, str(part.get("unit", "")), part.get("basis", "modelled"), **numbers
+def _measures(shapes: Mapping[str, MeasureShape]) -> dict[str, Measure]:
+    return {
+        metric: Measure(
+            math.nan if shape.value is None else shape.value,
+            shape.unit,
+            cast(Basis, shape.basis),
+            shape.low,
+            shape.high,
+            shape.fidelity,
         )
-    return found
+        for metric, shape in shapes.items()
+    }
 
 
-def _check_numbers(name: str, place: str, columns: Any, *, same_length: bool) -> None:
-    lengths = set()
-    for key, values in _expect(name, place, columns, dict, "an object").items():
-        for value in _expect(name, f"{place}.{key}", values, list, "a list"):
-            _number(name, f"{place}.{key}", value)
-        lengths.add(len(values))
-    if same_length and len(lengths) > 1:
+def _drawn(name: str, place: str, record: Mapping[str, Any]) -> StepSeries:
+    _same_length(name, place, {column: record[column] for column in SERIES_COLUMNS})
+    if not any(record["idle_bins"]):
+        raise InputError(name, "they hold no step", field=f"{place}.idle_bins", expected="counts of steps")
+    if loads := record.get("loads"):
+        place = f"{place}.loads"
+        _same_length(name, place, {column: loads[column] for column in ("first_step", "last_step", "kv_tokens")})
+        rows = -(-loads["dp_size"] // loads["ranks_per_row"])
+        if any(len(row) != rows for row in loads["kv_tokens"]):
+            raise InputError(
+                name, "its lists differ from the ranks in length", field=f"{place}.kv_tokens", expected=f"{rows} values"
+            )
+    return StepSeries.from_dict(record)
+
+
+def _same_length(name: str, place: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    if len({len(values) for values in columns.values()}) > 1:
         raise InputError(name, "its lists differ in length", field=place, expected="lists of one length")
-
-
-def _number(name: str, place: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(name, f"{shown(value)} is not a number", field=place, expected="a number or null")
-    return float(value)
-
-
-def _objects(name: str, place: str, values: Any) -> list[Mapping[str, Any]]:
-    found = _expect(name, place, values, list, "a list")
-    return [_expect(name, f"{place}[{index}]", value, dict, "an object") for index, value in enumerate(found)]
-
-
-def _expect(name: str, place: str, value: Any, kind: type, what: str) -> Any:
-    if not isinstance(value, kind):
-        raise InputError(name, f"{shown(value)} does not fit", field=place, expected=what)
-    return value
 
 
 def _distinct(name: str, result: Result) -> None:

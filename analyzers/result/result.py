@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from lbal.analyzers.barrier.single_steps import Timeline
 from lbal.analyzers.barrier.thinned import StepSeries
 from lbal.analyzers.metrics import Measure
+from lbal.analyzers.result.json_text import plain
 from lbal.analyzers.trace.trace import Trace
 
 SCHEMA = "lbal.result/1"
@@ -38,7 +39,7 @@ class Run:
     repeats: Mapping[str, Any] = field(default_factory=dict)
     """With repeats: the seeds, and the values and 95% intervals of the metrics over them; metrics are then means."""
     drawn: StepSeries | None = None
-    """What reports draw, where one is asked for; not in the JSON."""
+    """The steps, thinned: what reports draw, where one is asked for."""
     timeline: Timeline | None = None
     """Single steps in full, where a trace of them is asked for; not in the JSON."""
 
@@ -55,6 +56,7 @@ class Run:
             "worst_steps": [dict(step) for step in self.worst_steps],
             "headroom": {name: value.as_dict() for name, value in self.headroom.items()},
             **{name: dict(getattr(self, name)) for name in ("solver", "repeats", "series") if getattr(self, name)},
+            **({} if self.drawn is None else {"drawn": self.drawn.as_dict()}),
         }
 
 
@@ -86,12 +88,21 @@ class Result:
     """What `lbal compare` found."""
     check: Mapping[str, Any] = field(default_factory=dict)
     """What `lbal check` found."""
+    lbal_version: str = field(default_factory=lambda: version("lbal"))
+    """Of the lbal that made it."""
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Result:
+        """The result that `as_dict` made the record of. Raises `InputError` where it is none."""
+        from lbal.analyzers.result.reading import result_of
+
+        return result_of(record, "the record")
 
     def as_dict(self) -> dict[str, Any]:
-        """The published schema."""
+        """The published schema, as plain JSON: lists, and None for what is not known."""
         record: dict[str, Any] = {
             "schema": SCHEMA,
-            "lbal_version": version("lbal"),
+            "lbal_version": self.lbal_version,
             "command": self.command,
             "headline": self.headline,
             "notes": list(self.notes),
@@ -104,7 +115,7 @@ class Result:
                 record[name] = dict(getattr(self, name))
         if self.items:
             record["items"] = [dict(item) for item in self.items]
-        return record
+        return cast("dict[str, Any]", plain(record))
 
 
 def input_record(trace: Trace) -> dict[str, Any]:

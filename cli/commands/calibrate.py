@@ -68,7 +68,7 @@ def calibrate(
 
 
 def _write(name: str, record: dict[str, Any], force: bool) -> None:
+    from lbal.analyzers.result.json_text import json_text
     from lbal.cli.output.files import write_text
-    from lbal.cli.reports.json import json_text
 
     write_text(name, json_text(record), force=force)

@@ -68,7 +68,7 @@ class Watch:
     def drawn(self, run: Run, accounts: BarrierAccounts, model: StepTimeModel) -> Run:
         """The run with what was asked for; its series are over the accounted steps."""
         if self._thinner is not None:
-            run = replace(run, drawn=StepSeries.of(accounts, self._thinner.load_map()))
+            run = replace(run, drawn=StepSeries.of(accounts, self._thinner.load_map()).rounded())
         if self._window is not None:
             run = replace(run, timeline=self._window.timeline(model))
         return run

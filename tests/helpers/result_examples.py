@@ -43,7 +43,7 @@ def run_of(label, count=50, ranks=4, seed=0):
         ranks=rank_table(accounts),
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
-        drawn=StepSeries.of(accounts, thinner.load_map()),
+        drawn=StepSeries.of(accounts, thinner.load_map()).rounded(),
     )
 
 

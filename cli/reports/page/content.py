@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lbal.analyzers.barrier.thinned import MOST_BUCKETS, MOST_MAP_RANKS, MOST_MAP_STEPS
+from lbal.analyzers.barrier.thinned import MOST_BUCKETS, MOST_MAP_CELLS
 from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, power_text
@@ -97,7 +97,7 @@ class Content:
         )
         told = [
             "Even colour from top to bottom is balance; a bright row is a rank that the others wait for.",
-            f"At most {MOST_MAP_STEPS} x {MOST_MAP_RANKS} cells: each is the mean of "
+            f"At most {MOST_MAP_CELLS:,} cells: each is the mean of "
             f"{_spread([each.steps_per_bucket for each in maps])}"
             + (
                 f", and of {maps[0].ranks_per_row} neighbouring ranks the largest in each step."

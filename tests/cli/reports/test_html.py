@@ -109,9 +109,9 @@ def test_a_long_run_of_many_ranks_is_a_small_page_that_says_how_it_was_thinned()
     text = HtmlReport().render(result_of([run_of("jsq", count=1_000_000, ranks=64)]))
     assert len(text.encode()) < MOST_BYTES / 2
     page = Page(text)
-    assert "At most 1,000 points: each is 1,000 steps" in page.text
-    assert "At most 400 x 64 cells: each is the mean of 4,096 steps" in page.text
-    assert max(len(chart["columns"].get("first", ())) for chart in page.charts) == 1_000
+    assert "At most 500 points: each is 2,000 steps" in page.text
+    assert "At most 6,400 cells: each is the mean of 16,384 steps" in page.text
+    assert max(len(chart["columns"].get("first", ())) for chart in page.charts) == 500
 
 
 def test_a_thousand_policies_make_a_page_that_can_be_read():

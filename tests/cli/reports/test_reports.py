@@ -19,11 +19,12 @@ import pytest
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.plain import plain
+from lbal.analyzers.result.json_text import json_text
 from lbal.analyzers.result.reading import read_result
 from lbal.cli.main import run
 from lbal.cli.reports import REPORTS
 from lbal.cli.reports.csv import CsvReport
-from lbal.cli.reports.json import JsonReport, json_text
+from lbal.cli.reports.json import JsonReport
 from lbal.cli.reports.junit import JUnitReport
 from lbal.cli.reports.markdown import MarkdownReport, escaped
 from lbal.cli.reports.table import TableReport
