@@ -143,6 +143,11 @@ def test_the_bands_range_over_what_the_records_say(tmp_path):
     runs = json.loads(out.read_text())["runs"]
     ranged = {name for each in runs for name, value in each["metrics"].items() if "low" in value}
     assert ranged == {name for name, metric in METRICS.items() if metric.has_range}
+    assert ranged == {
+        "barrier_idle_fraction", "tokens_per_second", "tpot_ms_mean", "tpot_ms_p99", "perfect_balance_speedup",
+        "kv_time_fraction", "energy_joules", "energy_joules_per_token", "energy_wait_fraction",
+        "perfect_balance_energy_saving_fraction", "energy_saving_fraction",
+    }  # fmt: skip
 
 
 def test_a_range_never_excludes_its_value_and_measured_values_have_none():
