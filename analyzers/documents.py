@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 from lbal.analyzers.errors import InputError, shown
 
+STDIN = "<stdin>"
+"""The name of standard input, which commands call `-`."""
 MOST_BYTES = 1 << 29
 MOST_LEVELS = 64
 MOST_DOTS = 1000
@@ -24,9 +26,12 @@ INTEGER_EXPECTED = "a whole number of up to 64 bits"
 
 
 def read_document(name: str, expected: str, most_bytes: int = MOST_BYTES) -> bytes:
-    """The bytes of a file or pipe. Raises `InputError` for one that cannot be read, a device, or too many bytes."""
+    """The bytes of a file or pipe, `<stdin>` among them.
+
+    Raises `InputError` for one that cannot be read, a device, or too many bytes.
+    """
     try:
-        with open(name, "rb") as file:
+        with open(0 if name == STDIN else name, "rb", closefd=name != STDIN) as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):
                 raise InputError(name, "is a device", expected=expected)

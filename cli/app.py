@@ -13,6 +13,7 @@ from lbal.cli.commands.check import check
 from lbal.cli.commands.compare import compare
 from lbal.cli.commands.convert import convert
 from lbal.cli.commands.list import list_app
+from lbal.cli.commands.render import render
 from lbal.cli.commands.replay import replay
 from lbal.cli.commands.validate import validate
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, replay, compare, check, calibrate, validate, convert):
+for command in (analyze, replay, compare, check, render, calibrate, validate, convert):
     app.command()(command)
 app.add_typer(list_app, name="list")
 

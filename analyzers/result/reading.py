@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from lbal.analyzers.barrier.thinned import SERIES_COLUMNS, StepSeries
-from lbal.analyzers.documents import json_value, read_document
+from lbal.analyzers.documents import STDIN, json_value, read_document
 from lbal.analyzers.errors import InputError, shown
 from lbal.analyzers.metrics import Basis, Measure
 from lbal.analyzers.result.fitting import fitted
@@ -33,7 +33,11 @@ class Stored:
 
 
 def read_result(name: str, *, any_schema: bool = False) -> Stored:
-    """The result in a file. Raises `InputError` where it is none, or has another schema unless `any_schema`."""
+    """The result in a file, or of standard input (`-`).
+
+    Raises `InputError` where it is none, or has another schema unless `any_schema`.
+    """
+    name = STDIN if name == "-" else name
     record = _record(name)
     schema = record.get("schema")
     if not isinstance(schema, str) or not schema.startswith("lbal.result/"):

@@ -79,7 +79,7 @@ def analyze(
     chosen(window, WINDOWS, "--window")
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     check_reports(outputs, force=force, reads=[*reading.files(), *models.files()])
-    drawing = Drawing(outputs, steps)
+    drawing = Drawing(outputs, steps, as_json=as_json)
     models.check()
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     read = reading.read()

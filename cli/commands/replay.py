@@ -147,7 +147,7 @@ def replay(
     reads = [*reading.files(), *models.files(), *_policy_files(specs)]
     check_targets([*reports, *(file for files in trace_files for file in files)], force=force, reads=reads)
     check_repeats(repeat, resample, traces=bool(trace_outputs), bands=bands)
-    drawing = Drawing(reports, steps)
+    drawing = Drawing(reports, steps, as_json=as_json)
     models.check()
     read = reading.read()
     workload, cluster, conditions, notes = _setting(

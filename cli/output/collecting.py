@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Drawing:
     """What the reports among some outputs need, and which steps of it."""
 
-    def __init__(self, outputs: Sequence[str], steps: str | None) -> None:
+    def __init__(self, outputs: Sequence[str], steps: str | None, *, as_json: bool = False) -> None:
         self.outputs = outputs
-        self.needs = {need for name in outputs for need in _needs(name)}
+        self.needs = {need for name in outputs for need in _needs(name)} | ({"series"} if as_json else set())
         self.range: StepRange | None = None
         if steps is not None:
             if "timeline" not in self.needs:

@@ -64,6 +64,7 @@ COMMANDS = {
     "list step-models": ["list", "step-models"],
     "list power-models": ["list", "power-models"],
     "list reports": ["list", "reports"],
+    "render": ["render", "{base}"],
     "compare": ["compare", "{base}", "{head}"],
     "compare the runs of one": ["compare", "{base}"],
     "check": ["check", "{head}", "--baseline", "{base}", "--fail-on", "barrier_idle_fraction:+5%", "--exit-zero"],
