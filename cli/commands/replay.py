@@ -58,7 +58,7 @@ def replay(
         list[str] | None,
         typer.Option(
             "--policy",
-            metavar="NAME[:KEY=VALUE,…]",
+            metavar="[LABEL=]NAME[:KEY=VALUE,…]",
             help="Routing policy, or path/to/file.py:Class; repeat to compare. See `lbal list policies`.",
         ),
     ] = None,
@@ -216,7 +216,9 @@ def _policies(specs: list[str]) -> list[Policy]:
 
 def _policy_files(specs: list[str]) -> list[str]:
     """The Python files that policies are read from."""
-    heads = [spec.partition(":")[0] for spec in specs]
+    from lbal.replay.policy.policy import labelled
+
+    heads = [labelled(spec)[1].partition(":")[0] for spec in specs]
     return [head for head in heads if head.endswith(".py")]
 
 
@@ -231,7 +233,7 @@ def _trace_files(traces: list[str], policies: list[Policy]) -> list[tuple[str, .
                 f"-o {name}: a trace holds one policy and there are {len(policies)}, "
                 "expected one --policy, or {policy} in the name of the file"
             )
-    runs = [(each.name, each.label) for each in policies]
+    runs = [(each.given_label or each.name, each.label) for each in policies]
     if not traces:
         return [()] * len(runs)
     return list(zip(*(names_per_run(name, runs) for name in traces), strict=True))

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -32,9 +31,9 @@ from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.base import Report
 from lbal.cli.reports.parts.bars import drawings
 from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
+from lbal.cli.reports.parts.fitting import fitted
 
 PIPE_WIDTH = 10_000
-COLUMN_GAP = 3
 
 
 class Command(Text):
@@ -63,9 +62,11 @@ class TableReport(Report):
         """Text that fits into `width` columns, as far as single columns of numbers do."""
         buffer = io.StringIO()
         console = Console(file=buffer, width=width, force_terminal=terminal, highlight=False)
+        # A console makes no table wider than itself, and cuts what then does not fit: tables have one of their own.
+        wide = Console(file=buffer, width=PIPE_WIDTH, force_terminal=terminal, highlight=False)
         for part in _parts(plain_values(result), width, terminal=terminal):
-            if isinstance(part, Table):  # already as narrow as it can be: wider than the terminal rather than cut
-                console.print(part, width=PIPE_WIDTH, crop=False, no_wrap=True, overflow="ignore")
+            if isinstance(part, Table):
+                wide.print(part, crop=False, no_wrap=True, overflow="ignore")
             else:
                 console.print(part, soft_wrap=isinstance(part, Command))
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
@@ -84,9 +85,9 @@ def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[Renderable
         yield Text(line)
     yield ""
     if result.workload:
-        yield from _fitted(*demand_table(result.workload), width)
+        yield from fitted(*demand_table(result.workload), width)
         yield ""
-        yield from _fitted(*length_table(result.workload), width)
+        yield from fitted(*length_table(result.workload), width)
         yield Text("\nTo model its barrier idle:", style="bold")
         yield Command(result.workload["replay_command"])
         return
@@ -97,7 +98,7 @@ def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[Renderable
         yield from _calibration(result.calibration, width)
         return
     measures = [run.metrics for run in result.runs]
-    yield from _fitted(*metric_table(result.runs, shown_names(result.runs), measures), width)
+    yield from fitted(*metric_table(result.runs, shown_names(result.runs), measures), width)
     yield from _ranges(result, width)
     yield from _repeats(result, width)
     yield from _headroom(result, width)
@@ -124,7 +125,7 @@ def _comparison(result: Result, width: int) -> Iterator[RenderableType]:
             yield from (Text(f"{row[0]:<13}{row[1]} ({row[2]}): {row[3]}") for row in part.rows)
         else:
             yield ""
-            yield from _fitted(part.columns, part.rows, 1, width, part.left)
+            yield from fitted(part.columns, part.rows, 1, width, part.left)
 
 
 def context_lines(result: Result) -> Iterator[str]:
@@ -231,7 +232,7 @@ def _ranges(result: Result, width: int) -> Iterator[RenderableType]:
             shown = shown_value(value.value, unit) if value else "n/a"
             cells += [ends[0], shown, ends[1]] if len(result.runs) == 1 else [" to ".join(ends) or shown]
         rows.append([METRICS[name].label, shown_unit(unit), *cells])
-    yield from _fitted(columns, rows, 2, width)
+    yield from fitted(columns, rows, 2, width)
 
 
 def _repeats(result: Result, width: int) -> Iterator[RenderableType]:
@@ -240,7 +241,7 @@ def _repeats(result: Result, width: int) -> Iterator[RenderableType]:
     if not rows:
         return
     yield Text("\n95% intervals of the means over seeds", style="bold")
-    yield from _fitted(columns, rows, 2, width)
+    yield from fitted(columns, rows, 2, width)
     if result.comparison:
         yield Text("\nDifferences, paired over seeds", style="bold")
         yield from _comparison(result, width)
@@ -277,7 +278,7 @@ def _headroom(result: Result, width: int) -> Iterator[RenderableType]:
         yield Text(line)
     if result.command == "replay":
         yield ""
-        yield from _fitted(
+        yield from fitted(
             *metric_table(result.runs, names_in("headroom"), [run.headroom for run in result.runs]), width
         )
 
@@ -298,10 +299,10 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
             for cause, share in run.attribution.items()
             if share or cause not in ("speed", "unexplained")
         ]
-        yield from _fitted(["cause", "meaning", "rank-time", "of the idle"], rows, 2, width)
+        yield from fitted(["cause", "meaning", "rank-time", "of the idle"], rows, 2, width)
     if run.ranks:
         yield Text("\nRanks: shares of time and of steps, mean loads", style="bold")
-        yield from _fitted(*rank_table(run), width)
+        yield from fitted(*rank_table(run), width)
     if run.worst_steps:
         yield Text("\nWorst steps, by idle time over all ranks; KV tokens of the straggler, and the mean", style="bold")
         columns = ["step", "step ms", "idle", "straggler", "its tokens", "mean tokens", "requests"]
@@ -317,7 +318,7 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
             ]
             for step in run.worst_steps
         ]
-        yield from _fitted(columns, rows, 1, width)
+        yield from fitted(columns, rows, 1, width)
 
 
 def _calibration(found: Mapping[str, Any], width: int) -> Iterator[RenderableType]:
@@ -325,7 +326,7 @@ def _calibration(found: Mapping[str, Any], width: int) -> Iterator[RenderableTyp
         [name, UNITS_OF_COEFFICIENTS[name][0], *[coefficient(name, interval[end]) for end in ("value", "low", "high")]]
         for name, interval in found["coefficients"].items()
     ]
-    yield from _fitted(["coefficient", "unit", "value", "95% from", "to"], rows, 2, width)
+    yield from fitted(["coefficient", "unit", "value", "95% from", "to"], rows, 2, width)
     yield Text("\nErrors of modelled times", style="bold")
     rows = [
         [what, f"{part['steps']:,}", f"{part['r2']:.3f}", f"{part['bias']:+.2%}"]
@@ -333,14 +334,14 @@ def _calibration(found: Mapping[str, Any], width: int) -> Iterator[RenderableTyp
         for what, part in (("fitted on these", found["errors"]), ("held out", found["held_out"]))
         if part is not None
     ]
-    yield from _fitted(["steps", "number", "R2", "sum", "half below", "95% below"], rows, 1, width)
+    yield from fitted(["steps", "number", "R2", "sum", "half below", "95% below"], rows, 1, width)
     measured = found["idle_measured"]
     against = "idle was not measured" if measured is None else f"{percent(measured)} measured"
     yield Text(f"\nBarrier idle of these steps: {percent(found['idle_modelled'])} modelled, {against}.")
     yield Text(f"{found['outliers']:,} of {found['observations']:,} {found['fitted_to']} count for nothing: outliers.")
     yield Text("\nRanks: time over that of the median rank for the same load, and what is left", style="bold")
     rows = [_rank_fit(rank) for rank in found["ranks"]]
-    yield from _fitted(["rank", "number", "factor", "95% from", "to", "residual p50", "size p95"], rows, 1, width)
+    yield from fitted(["rank", "number", "factor", "95% from", "to", "residual p50", "size p95"], rows, 1, width)
 
 
 def _rank_fit(rank: Mapping[str, Any]) -> list[str]:
@@ -392,37 +393,3 @@ def length_table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     parts = ("mean", "p50", "p90", "p99", "max", "total")
     rows = [[name, *[f"{figures[f'{name}_tokens_{part}']:,.0f}" for part in parts]] for name in ("prompt", "output")]
     return ["tokens (measured)", *parts], rows, 1
-
-
-def _fitted(
-    columns: list[str], rows: list[list[str]], fixed: int, width: int, left: int | None = None
-) -> Iterator[RenderableType]:
-    """The table; where its columns do not fit, in blocks below each other that repeat the first `fixed` ones.
-
-    The first `left` columns are text; by default those that repeat.
-    """
-    left = fixed if left is None else left
-    sizes = [max(len(row[index]) for row in [columns, *rows]) + COLUMN_GAP for index in range(len(columns))]
-    lead = sum(sizes[:fixed])
-    start = fixed
-    while start < len(columns):
-        stop, used = start, lead
-        while stop < len(columns) and (stop == start or used + sizes[stop] <= width):
-            used += sizes[stop]
-            stop += 1
-        if start > fixed:
-            yield ""
-        chosen = [*range(fixed), *range(start, stop)]
-        yield _table(
-            [columns[i] for i in chosen], [[row[i] for i in chosen] for row in rows], sum(i < left for i in chosen)
-        )
-        start = stop
-
-
-def _table(columns: list[str], rows: list[list[str]], left: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for index, name in enumerate(columns):
-        table.add_column(Text(name), justify="left" if index < left else "right", no_wrap=True, overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
-    return table

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import sys
 import types
 import typing
@@ -64,6 +65,9 @@ class Policy(ABC):
     learns_lengths: ClassVar[bool] = False
     """Whether it reads the output lengths of requests that have completed, as any router could."""
 
+    given_label: ClassVar[str] = ""
+    """What the user calls this one, if anything: set on the instance by `parse_policy`."""
+
     def parameters(self) -> dict[str, Any]:
         """The parameters by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -91,7 +95,9 @@ class Policy(ABC):
 
     @property
     def label(self) -> str:
-        """Its name with the parameters that differ from the defaults, as `--policy` takes it."""
+        """What the user calls it, else its name with the parameters that differ, as `--policy` takes it."""
+        if self.given_label:
+            return self.given_label
         changed = [
             f"{field.name}={_shown(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
@@ -169,15 +175,34 @@ def parse_policy(spec: str) -> Policy:
 
     The class of a file may be left out where the file has one policy.
 
+    A label may stand before it: `fair=bf-io:horizon=40` is called fair wherever its run is shown or asked for.
     Raises `UsageError`, with the nearest known name, for a policy, parameter or value that is not known.
     """
+    label, spec = labelled(spec)
     head, _, rest = spec.partition(":")
     if head.endswith(".py"):
         class_name, _, rest = ("", "", rest) if "=" in rest.partition(":")[0] else rest.partition(":")
         cls = _from_file(head, class_name)
     else:
         cls = POLICIES.get(head)
-    return cls(**_arguments(cls, spec, rest))
+    policy = cls(**_arguments(cls, spec, rest))
+    object.__setattr__(policy, "given_label", label)  # policies are frozen; their parameters are the fields alone
+    return policy
+
+
+def labelled(spec: str) -> tuple[str, str]:
+    """The label before a policy, empty where there is none, and the rest. Raises `UsageError` where a part is empty."""
+    found = LABELLED.fullmatch(spec)
+    if found is None:
+        return "", spec
+    label, rest = found[1].strip(), found[2]
+    if not label or not rest:
+        raise UsageError(f"--policy {spec!r}: a part is missing, expected LABEL=NAME, such as fair=bf-io:horizon=40")
+    return label, rest
+
+
+LABELLED = re.compile(r"([^=:,/]*)=(.*)", re.DOTALL)
+"""A label before a policy: the first equals sign stands before any colon, as no parameter's does."""
 
 
 def description(cls: type[Policy]) -> str:
