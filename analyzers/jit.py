@@ -25,6 +25,23 @@ def compiled(function: Callable[..., Any], signature: Any, **options: Any) -> An
         return njit(signature, nogil=True, **options)(function)
 
 
+def checked(function: Callable[..., Any], signature: Any, *, cached: bool) -> Any:
+    """Like `compiled`, with bounds checks in the function and in all that is compiled into it.
+
+    What is outside an array raises `IndexError`, through compiled callers too. On disk the cache cannot tell the two
+    forms apart: `cached` is for functions that are compiled in this form only.
+    """
+    from numba import njit
+    from numba.core import config
+
+    settings: Any = config
+    usual, settings.BOUNDSCHECK = settings.BOUNDSCHECK, 1
+    try:
+        return compiled(function, signature) if cached else njit(signature, nogil=True)(function)
+    finally:
+        settings.BOUNDSCHECK = usual
+
+
 def without_references(function: Callable[..., Any], signature: Any, helpers: Iterable[Callable[..., Any]] = ()) -> Any:
     """Like `compiled`, for a function that allocates nothing and returns no array.
 

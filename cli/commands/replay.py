@@ -127,6 +127,7 @@ def replay(
     from lbal.cli.output.console import deliver, report_suffixes
     from lbal.cli.output.targets import check_targets, suffix_of
     from lbal.cli.results.repeating import check_repeats, repeated_result
+    from lbal.replay.engine.trial import try_policies
     from lbal.replay.experiment.repeats import Experiment
     from lbal.replay.scenario.drift import parse_drift
 
@@ -163,6 +164,7 @@ def replay(
         drift=parse_drift(drift),
         seed=seed,
     )
+    try_policies(policies, cluster.dp_size)
     if slot_use is not None:
         conditions, found = _with_slot_use(slot_use, rate_scale, workload, cluster, policies[0], conditions)
         notes.append(found)

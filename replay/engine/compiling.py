@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numba.core.errors import NumbaError
 
 from lbal.analyzers.barrier.step_time import Coefficients, rank_time, step_time
 from lbal.analyzers.errors import PolicyError
-from lbal.analyzers.jit import compiled, forget_if_older, without_references
+from lbal.analyzers.jit import checked, compiled, forget_if_older, without_references
+from lbal.analyzers.registry import is_own
 from lbal.replay.engine import loop
 from lbal.replay.policy import compilable
 from lbal.replay.policy.policy import PlainRouter, PlainSelector, Policy, Router, Selector
@@ -78,7 +80,7 @@ def _prepare(rule: Callable[..., int]) -> None:
     numba itself looks at the rule's own file alone.
     """
     compilable.register()
-    forget_if_older(rule, compilable.sources())
+    forget_if_older(rule, [*compilable.sources(), Path(__file__)])
 
 
 def compiled_helper(function: Callable[..., Any], signature: Any) -> Any:
@@ -88,15 +90,12 @@ def compiled_helper(function: Callable[..., Any], signature: Any) -> Any:
 
 
 @cache
-def _compiled_choose(rule: Callable[..., int]) -> Any:
+def _compiled_rule(rule: Callable[..., int], signature: Any, trusted: bool = True) -> Any:
+    """The rule, compiled; with bounds checks unless it is one of lbal's own, which the tests hold to their bounds."""
     _prepare(rule)
-    return compiled(rule, _signatures()[0])
-
-
-@cache
-def _compiled_place(rule: Callable[..., int]) -> Any:
-    _prepare(rule)
-    return compiled(rule, _signatures()[1])
+    if trusted:
+        return compiled(rule, signature)
+    return checked(rule, signature, cached=not rule.__module__.startswith("lbal."))
 
 
 def _no_choose(view: View, request: int) -> int:
@@ -116,8 +115,8 @@ class Rules:
 
     def __init__(self, policy: Policy, view: View, pool: Any, requests: Any, ranks: Any) -> None:
         self.error: BaseException | None = None
-        self.choose = _compiled_choose(_no_choose)
-        self.place = _compiled_place(_no_place)
+        self.choose = _compiled_rule(_no_choose, _signatures()[0])
+        self.place = _compiled_rule(_no_place, _signatures()[1])
         self.shown = read_only(view)
         self._callback: Any = None
         if policy.compiled:
@@ -130,9 +129,9 @@ class Rules:
     def _compile(self, policy: Policy) -> None:
         try:
             if isinstance(policy, Router):
-                self.choose = _compiled_choose(type(policy).choose)
+                self.choose = _compiled_rule(type(policy).choose, _signatures()[0], is_own(type(policy)))
             elif isinstance(policy, Selector):
-                self.place = _compiled_place(type(policy).place)
+                self.place = _compiled_rule(type(policy).place, _signatures()[1], is_own(type(policy)))
         except NumbaError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = next((line for line in lines if not line.startswith("Failed in")), "no reason given")

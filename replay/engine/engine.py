@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account, join
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.errors import PolicyError, UsageError
+from lbal.analyzers.errors import PluginError, PolicyError, UsageError
 from lbal.analyzers.registry import guarded, what_was_raised
 from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay.engine import loop
@@ -182,21 +183,18 @@ def replay(
     """
     binding = _binding(policy, conditions)
     _check(workload, cluster, policy, conditions)
-    requests = _requests(workload, cluster, conditions)
-    slots = _slots(workload, cluster)
-    state = _state(workload, cluster)
-    with guarded("policy", type(policy)):
-        view = _view(workload, cluster, policy, conditions, requests, slots, state)
-    settings = _settings(cluster, conditions, policy, binding)
+    parts = prepared(workload, cluster, policy, conditions)
+    requests, slots, state, view, rows, settings = parts
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
-    rows = _rows(cluster.dp_size)
+    _try(policy, cluster.dp_size)
     trajectory = _Trajectory(
         cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also), on_steps
     )
     run_loop = compiled_loop()
     status = loop.ROWS_FULL
     while status == loop.ROWS_FULL:
-        status = run_loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
+        with _explained(policy):
+            status = run_loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
         if status not in (loop.ROWS_FULL, loop.DONE):
             raise _failure(status, policy, workload, state, rules)
         counters = state.counters
@@ -211,6 +209,48 @@ def replay(
     with guarded("policy", type(policy)):
         statistics = policy.statistics(view.memory)
     return replace(_result(workload, cluster, policy, binding, conditions, requests, trajectory), statistics=statistics)
+
+
+class Prepared(NamedTuple):
+    """What the loop works on, before its first step."""
+
+    requests: loop.Requests
+    slots: loop.Slots
+    state: loop.State
+    view: View
+    rows: loop.Rows
+    settings: loop.Settings
+
+
+def prepared(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> Prepared:
+    """An empty cluster and requests that are all still to come."""
+    requests = _requests(workload, cluster, conditions)
+    slots, state = _slots(workload, cluster), _state(workload, cluster)
+    with guarded("policy", type(policy)):
+        view = _view(workload, cluster, policy, conditions, requests, slots, state)
+    settings = _settings(cluster, conditions, policy, _binding(policy, conditions))
+    return Prepared(requests, slots, state, view, _rows(cluster.dp_size), settings)
+
+
+def _try(policy: Policy, dp_size: int) -> None:
+    from lbal.replay.engine.trial import try_policies  # it runs the loop on what `prepared` returns
+
+    try_policies([policy], dp_size)
+
+
+@contextmanager
+def _explained(policy: Policy) -> Iterator[None]:
+    """Errors of a compiled rule that is not lbal's own, with what can be done about them."""
+    try:
+        with guarded("policy", type(policy)):
+            yield
+    except PluginError as error:
+        if isinstance(error.__cause__, IndexError):
+            raise PolicyError(
+                f"policy {policy.name}: its rule reads or writes outside an array, expected a memory_size for all that "
+                "it keeps (compiled = False shows the line)"
+            ) from error
+        raise
 
 
 def _binding(policy: Policy, conditions: Conditions) -> Binding:
