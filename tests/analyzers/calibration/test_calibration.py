@@ -332,8 +332,8 @@ def test_without_recorded_or_measured_times_there_is_no_fidelity(measured, capsy
         ('{"C": 0.02, "a": 1e-8, "bands": {"C": 3}}', "model.json: bands.C: 3 is no band"),
         ('{"C": 0.02, "a": 1e-8, "bands": {"C": {"low": 0.03, "high": 0.04}}}', "does not hold C, 0.02"),
         ("", "model.json:1: is no JSON"),
-        ("[" * 100_000, "model.json: is no JSON that can be read"),
-        ('{"C": ' + "1" * 5000 + "}", "model.json: is no JSON that can be read"),
+        ("[" * 100_000, "model.json: is nested too deeply"),
+        ('{"C": ' + "1" * 5000 + "}", "model.json: has a number of too many digits"),
     ],
 )
 def test_a_model_file_that_cannot_be_used_is_refused_in_one_line(measured, tmp_path, capsys, content, message):
