@@ -34,7 +34,7 @@ def watch_signals() -> None:
 
 def end_now() -> NoReturn:
     """End the process: drafts are removed and nothing else is waited for."""
-    scratch = sys.modules.get("lbal.cli.output.scratch")
+    scratch = sys.modules.get("lbal.analyzers.output.scratch")
     if scratch is not None:
         scratch.remove_all()
     for stream in (sys.stdout, sys.stderr):

@@ -139,7 +139,7 @@ def format_table() -> str:
 
 def report_table() -> str:
     """Every report."""
-    from lbal.cli.reports import REPORTS
+    from lbal.analyzers.result.report import REPORTS
 
     rows = [(" ".join(f"`{suffix}`" for suffix in cls.suffixes), cls.content) for cls in REPORTS.classes()]
     return table_of(("suffix", "content"), rows)

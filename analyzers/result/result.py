@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from lbal.analyzers.barrier.single_steps import Timeline
 from lbal.analyzers.barrier.thinned import StepSeries
@@ -13,8 +14,15 @@ from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result.json_text import plain
 from lbal.analyzers.trace.trace import Trace
 
+if TYPE_CHECKING:
+    import polars as pl
+
 SCHEMA = "lbal.result/1"
 """Additions keep the number; a breaking change raises it."""
+
+MOST_SHOWN = 20
+SHOWN = ("barrier_idle_fraction", "tokens_per_second", "tpot_ms_p99", "energy_joules_per_token")
+"""Runs, and figures of each, that `repr` shows."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Run:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a command found. Same input, seed and version give the same result, byte for byte."""
 
@@ -98,6 +106,33 @@ class Result:
 
         return result_of(record, "the record")
 
+    def write(self, name: str | Path, *, force: bool = False) -> None:
+        """Write the report that the suffix asks for, whole or not at all.
+
+        Raises `UsageError` for a suffix that no report has or a report of single steps, which a result may lack, and
+        `OutputError` for a file that cannot be written, or exists while `force` is off.
+        """
+        from lbal.analyzers.output.files import write_text
+        from lbal.analyzers.output.targets import check_targets, suffix_of
+        from lbal.analyzers.result.report import report_of, report_suffixes
+
+        report = report_of(suffix_of(str(name), report_suffixes(), flag=""))
+        check_targets([str(name)], force=force, reads=[])
+        write_text(str(name), report().render(self), force=force)
+
+    def frame(self, table: str) -> pl.DataFrame:
+        """The `metrics`, `ranks` or `steps` of the runs as a polars table (see `analyzers/result/tables.py`)."""
+        from lbal.analyzers.result.tables import frame
+
+        return frame(self, table)
+
+    def __repr__(self) -> str:
+        """The headline, and a few figures of each run."""
+        runs = [_line(run) for run in self.runs[:MOST_SHOWN]]
+        if len(self.runs) > MOST_SHOWN:
+            runs.append(f"  … {len(self.runs) - MOST_SHOWN:,} more runs")
+        return "\n".join([f"<lbal {self.command}: {self.headline}", *runs]) + ">"
+
     def as_dict(self) -> dict[str, Any]:
         """The published schema, as plain JSON: lists, and None for what is not known."""
         record: dict[str, Any] = {
@@ -116,6 +151,11 @@ class Result:
         if self.items:
             record["items"] = [dict(item) for item in self.items]
         return cast("dict[str, Any]", plain(record))
+
+
+def _line(run: Run) -> str:
+    known = {name: run.metrics[name] for name in SHOWN if name in run.metrics}
+    return "  " + ", ".join([run.label, *(f"{name} {each.value:.4g}" for name, each in known.items())])
 
 
 def input_record(trace: Trace) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def calibrate(
 
     from lbal.analyzers.calibration.calibration import calibrate as fit
     from lbal.analyzers.models.power_models import checked_gpu
+    from lbal.analyzers.output.targets import check_targets, suffix_of
     from lbal.analyzers.result.result import Result, input_record
     from lbal.analyzers.wording.energy import calibration_headline
     from lbal.cli.output.console import deliver
-    from lbal.cli.output.targets import check_targets, suffix_of
 
     reading = Reading(traces, format_name, strict, rank_regex, run_index)
     if output is not None:
@@ -68,7 +68,7 @@ def calibrate(
 
 
 def _write(name: str, record: dict[str, Any], force: bool) -> None:
+    from lbal.analyzers.output.files import write_text
     from lbal.analyzers.result.json_text import json_text
-    from lbal.cli.output.files import write_text
 
     write_text(name, json_text(record), force=force)

@@ -103,10 +103,10 @@ def _record(head: str, settings: CheckSettings) -> None:
 
     from lbal.analyzers.compare.pairs import with_runs
     from lbal.analyzers.errors import UsageError
+    from lbal.analyzers.output.files import write_file
+    from lbal.analyzers.output.targets import check_targets
     from lbal.analyzers.result.reading import read_result
     from lbal.cli.output.console import say
-    from lbal.cli.output.files import write_file
-    from lbal.cli.output.targets import check_targets
 
     baseline = settings.baseline
     if baseline is None:

@@ -30,10 +30,10 @@ def convert(
     run_index: RunIndex = None,
 ) -> None:
     """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
+    from lbal.analyzers.output.files import write_file
+    from lbal.analyzers.output.targets import check_targets, suffix_of
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
     from lbal.cli.output.console import binary_stdout, say
-    from lbal.cli.output.files import write_file
-    from lbal.cli.output.targets import check_targets, suffix_of
 
     reading = Reading(traces, format_name, strict, rank_regex, run_index)
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")

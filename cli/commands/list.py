@@ -120,7 +120,7 @@ def power_models(text: Filter = "", as_json: AsJson = False) -> None:
 @list_app.command()
 def reports(text: Filter = "", as_json: AsJson = False) -> None:
     """Reports that `-o` writes, by suffix."""
-    from lbal.cli.reports import REPORTS
+    from lbal.analyzers.result.report import REPORTS
 
     rows = [
         {"report": cls.name, "suffixes": " ".join(cls.suffixes), "content": cls.content} for cls in REPORTS.classes()

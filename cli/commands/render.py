@@ -34,8 +34,8 @@ def render(
 
 def _refuse_single_steps(name: str, outputs: Sequence[str], result: Result) -> None:
     from lbal.analyzers.errors import UsageError
-    from lbal.cli.output.console import report_of, report_suffixes
-    from lbal.cli.output.targets import suffix_of
+    from lbal.analyzers.output.targets import suffix_of
+    from lbal.analyzers.result.report import report_of, report_suffixes
 
     for each in outputs:
         if "timeline" in report_of(suffix_of(each, report_suffixes())).needs:

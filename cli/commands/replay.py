@@ -123,9 +123,10 @@ def replay(
     """Replay the requests of a trace under routing policies and compare what the barrier costs."""
     from lbal.analyzers.barrier.window import WINDOWS
     from lbal.analyzers.errors import UsageError
+    from lbal.analyzers.output.targets import check_targets, suffix_of
+    from lbal.analyzers.result.report import report_suffixes
     from lbal.cli.output.collecting import Drawing
-    from lbal.cli.output.console import deliver, report_suffixes
-    from lbal.cli.output.targets import check_targets, suffix_of
+    from lbal.cli.output.console import deliver
     from lbal.cli.results.repeating import check_repeats, repeated_result
     from lbal.replay.engine.trial import try_policies
     from lbal.replay.experiment.repeats import Experiment
@@ -227,7 +228,7 @@ def _policy_files(specs: list[str]) -> list[str]:
 def _trace_files(traces: list[str], policies: list[Policy]) -> list[tuple[str, ...]]:
     """For each policy, the files that its replayed trace is written to. Raises `UsageError` where they would share."""
     from lbal.analyzers.errors import UsageError
-    from lbal.cli.output.targets import names_per_run
+    from lbal.analyzers.output.targets import names_per_run
 
     for name in traces:
         if len(policies) > 1 and "{policy}" not in name:
@@ -339,8 +340,8 @@ def _replayed(
 
 
 def _write_trace(replayed: Replay, name: str, force: bool) -> None:
+    from lbal.analyzers.output.files import write_file
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
-    from lbal.cli.output.files import write_file
 
     def write(path: Path) -> None:
         if path.suffix.lower() == ".parquet":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline, parse_step_range
 from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
 from lbal.analyzers.errors import UsageError
-from lbal.cli.output.console import report_of, report_suffixes
-from lbal.cli.output.targets import suffix_of
+from lbal.analyzers.output.targets import suffix_of
+from lbal.analyzers.result.report import report_of, report_suffixes
 
 if TYPE_CHECKING:
     from lbal.analyzers.barrier.accounts import BarrierAccounts

@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO
 
 from lbal.analyzers.errors import OutputError
+from lbal.analyzers.output.files import write_text
+from lbal.analyzers.output.targets import check_targets, suffix_of
 from lbal.analyzers.plain import message as as_message
 from lbal.analyzers.registry import guarded
+from lbal.analyzers.result.report import Report, report_of, report_suffixes
 from lbal.analyzers.result.result import Result
-from lbal.cli.output.files import write_text
-from lbal.cli.output.targets import check_targets, suffix_of
-from lbal.cli.reports import REPORTS, Report
 
 
 def say(message: str) -> None:
@@ -21,16 +21,6 @@ def say(message: str) -> None:
     with suppress(OSError):
         if sys.stderr is not None:
             print(as_message(f"lbal: {message}"), file=sys.stderr)
-
-
-def report_suffixes() -> dict[str, str]:
-    """Suffixes of the reports, and what each one is."""
-    return {suffix: report.content for report in REPORTS.classes() for suffix in report.suffixes}
-
-
-def report_of(suffix: str) -> type[Report]:
-    """The report that files of that suffix ask for."""
-    return next(cls for cls in REPORTS.classes() if suffix in cls.suffixes)
 
 
 def check_reports(outputs: Sequence[str], *, force: bool, reads: Sequence[str | None]) -> None:

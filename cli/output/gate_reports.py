@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lbal.analyzers.errors import OutputError, UsageError
+from lbal.analyzers.output.targets import check_targets, suffix_of
+from lbal.analyzers.result.report import REPORTS, report_suffixes
 from lbal.analyzers.result.result import Result
-from lbal.cli.output.console import deliver, emit, report_suffixes, say, write_report
-from lbal.cli.output.targets import check_targets, suffix_of
-from lbal.cli.reports import REPORTS
+from lbal.cli.output.console import deliver, emit, say, write_report
 
 
 @dataclass(frozen=True)

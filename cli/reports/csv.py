@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.plain import plain
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result, Run
-from lbal.cli.reports.base import Report
 
 COLUMNS = (
     "table", "run", "against", "rank", "name", "unit", "value", "low", "high", "basis", "fidelity", "base",

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, ClassVar
 
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result
-from lbal.cli.reports.base import Report
 from lbal.cli.reports.page.markup import escaped, script_data, section
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lbal.analyzers.result.json_text import json_text
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result
-from lbal.cli.reports.base import Report
 
 
 class JsonReport(Report):

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.plain import plain
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result
 from lbal.analyzers.wording.differences import gate_sentence, gate_status
 from lbal.analyzers.wording.numbers import shown_unit, shown_value
-from lbal.cli.reports.base import Report
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

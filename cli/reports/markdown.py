@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.plain import plain, seen
 from lbal.analyzers.result.json_text import json_text
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
-from lbal.cli.reports.base import Report
 from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
 from lbal.cli.reports.table import (
     context_lines,

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from lbal.analyzers.barrier.single_steps import Timeline
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.result.json_text import escaped, json_text
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result
-from lbal.cli.reports.base import Report
 
 STEPS_THREAD = 1
 """Thread of the steps; rank r is thread r + 2. Viewers keep 0 to themselves."""

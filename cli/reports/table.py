@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lbal.analyzers.metrics import METRICS, Measure, names_in
 from lbal.analyzers.plain import plain_values
+from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import (
     UNITS_OF_COEFFICIENTS,
@@ -28,7 +29,6 @@ from lbal.analyzers.wording.numbers import (
     shown_value,
 )
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
-from lbal.cli.reports.base import Report
 from lbal.cli.reports.parts.bars import drawings
 from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
 from lbal.cli.reports.parts.fitting import fitted

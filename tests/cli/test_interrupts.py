@@ -82,7 +82,7 @@ def test_workers_end_with_the_parent_whatever_ends_it(many, number):
 
 def test_a_draft_goes_with_the_interrupt(many):
     code = (
-        "import time\nimport lbal.cli.output.files as files\nfrom lbal.cli.main import main\n"
+        "import time\nimport lbal.analyzers.output.files as files\nfrom lbal.cli.main import main\n"
         "import lbal.analyzers.trace.writing.native as native\n"
         "def slow(trace, path):\n    path.write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
         "native.write_native = slow\nmain()"

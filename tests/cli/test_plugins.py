@@ -38,7 +38,7 @@ class Mine(TraceFormat):
         {body}
 """
 REPORT = """
-from lbal.cli.reports.base import Report
+from lbal.analyzers.result.report import Report
 
 class Mine(Report):
     '''A report of somebody else.'''

@@ -13,8 +13,8 @@ from forked_commands import folder_of_lbal
 
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, PAPER_RELEASE, step_model
+from lbal.analyzers.result.report import REPORTS
 from lbal.analyzers.trace.formats import FORMATS
-from lbal.cli.reports import REPORTS
 from lbal.replay.policy.policy import POLICIES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,7 +29,8 @@ TABLE = {
     "analyzers/calibration": "analyzers analyzers/trace analyzers/barrier",
     "analyzers/models": "analyzers analyzers/trace/formats analyzers/barrier analyzers/energy analyzers/calibration",
     "analyzers/models/data": "",
-    "analyzers/result": "analyzers analyzers/trace analyzers/barrier analyzers/metrics",
+    "analyzers/output": "analyzers",
+    "analyzers/result": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/output",
     "analyzers/compare": "analyzers analyzers/trace analyzers/energy analyzers/metrics analyzers/result",
     "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/energy analyzers/result "
     "analyzers/compare",

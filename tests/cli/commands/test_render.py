@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lbal.analyzers.result.report import REPORTS
 from lbal.cli.main import run
-from lbal.cli.reports import REPORTS
 
 SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 STEPS, REQUESTS, TINY = (

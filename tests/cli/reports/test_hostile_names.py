@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
+from lbal.analyzers.result.report import REPORTS
 from lbal.cli.main import run
-from lbal.cli.reports import REPORTS
 
 TRICKS = {
     "escape sequence": "\x1b[2J\x1b]0;title\x07",

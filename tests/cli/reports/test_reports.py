@@ -21,8 +21,8 @@ from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.plain import plain
 from lbal.analyzers.result.json_text import json_text
 from lbal.analyzers.result.reading import read_result
+from lbal.analyzers.result.report import REPORTS
 from lbal.cli.main import run
-from lbal.cli.reports import REPORTS
 from lbal.cli.reports.csv import CsvReport
 from lbal.cli.reports.json import JsonReport
 from lbal.cli.reports.junit import JUnitReport

@@ -12,8 +12,8 @@ from pathlib import Path
 from polars.exceptions import PolarsError
 
 from lbal.analyzers.errors import OutputError
-from lbal.cli.output.scratch import scratch_folder
-from lbal.cli.output.targets import exists_already, is_parquet_trace
+from lbal.analyzers.output.scratch import scratch_folder
+from lbal.analyzers.output.targets import exists_already, is_parquet_trace
 
 
 def write_file(name: str, write: Callable[[Path], None], *, force: bool) -> None:

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from lbal.analyzers.output.targets import names_per_run
 from lbal.cli.main import run
-from lbal.cli.output.targets import names_per_run
 
 TRACE = '{"lbal_trace": 1}\n' + "".join(
     f'{{"request_id": {i}, "arrival_ms": {i * 20}, "prompt_tokens": {50 + i}, "output_tokens": {5 + i % 7}}}\n'

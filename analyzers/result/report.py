@@ -1,10 +1,11 @@
-"""What a report must offer."""
+"""What a report must offer, and the registry that finds them: those of `lbal.cli.reports`, and of other packages."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from lbal.analyzers.registry import Registry
 from lbal.analyzers.result.result import Result
 
 
@@ -22,3 +23,16 @@ class Report(ABC):
     @abstractmethod
     def render(self, result: Result) -> str:
         """The whole report, ending in a line end."""
+
+
+REPORTS: Registry[Report] = Registry("report", "lbal.cli.reports", Report, group="lbal.cli.reports")  # type: ignore[type-abstract]
+
+
+def report_suffixes() -> dict[str, str]:
+    """Suffixes of the reports, and what each one is."""
+    return {suffix: report.content for report in REPORTS.classes() for suffix in report.suffixes}
+
+
+def report_of(suffix: str) -> type[Report]:
+    """The report that files of that suffix ask for."""
+    return next(cls for cls in REPORTS.classes() if suffix in cls.suffixes)

@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from lbal.analyzers.errors import OutputError
-from lbal.cli.output import files
-from lbal.cli.output.files import write_file, write_text
+from lbal.analyzers.output import files
+from lbal.analyzers.output.files import write_file, write_text
 
 
 @pytest.fixture
