@@ -10,9 +10,9 @@ import polars as pl
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
+from lbal.analyzers.barrier.known_part import KnownPart, known_part
 from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
-from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.barrier.window import Window, window_bounds
 from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView
@@ -36,6 +36,8 @@ class StepAnalysis:
     """The steps that were accounted for."""
     metrics: Mapping[str, Measure]
     model: StepTimeModel
+    known: KnownPart
+    """Which loads and ranks the accounts are of."""
     rank_times: Basis
     step_times: Basis
     work_factor: FloatArray | None
@@ -87,16 +89,18 @@ def analyze_steps(
     the models. Raises `InputError` where no step is whole and `UsageError` for a window
     that cannot be.
     """
-    steps, notes = whole_steps(trace)
+    known = known_part(trace)
+    steps, notes = known.steps, list(known.notes)
     recorded = trace.meta.kind == "recorded"
     measured = steps.compute_ms is not None
     if model is None:
-        model = _model_of(trace, steps, default)
+        model = _model_of(trace, known, default)
         model = model if speeds is None else speeds(model)
-    view = None if energy is None else energy(model)
+    told_model, model = model, known.model(model)
+    view = None if energy is None else energy(told_model)
     max_num_seqs = max_num_seqs or trace.meta.max_num_seqs
     rows = _rows(trace, steps, window, max_num_seqs)
-    admissions = _admissions(trace, steps)
+    admissions = _admissions(trace, steps) if known.is_whole else None
     single = None if admissions is None else _single_loads(admissions, steps, growth or Growth())
     if admissions is not None and _missing(admissions, steps).any():
         admissions = None
@@ -114,9 +118,9 @@ def analyze_steps(
         step_times=steps.step_ms is not None,
         sampled=trace.meta.resolution != "step",
     )
-    factor = _work_factor(steps, model) if measured else None
+    factor = _work_factor(steps, model) if measured and known.lacks is None else None
     notes += _notes_on_times(accounts, factor)
-    figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts)))
+    figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), known.lacks))
     figures |= _request_figures(trace, steps, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1
@@ -131,7 +135,8 @@ def analyze_steps(
         accounts=accounts,
         steps=steps,
         metrics=metrics,
-        model=model,
+        model=told_model,
+        known=known,
         rank_times=bases.rank_times,
         step_times=bases.step_times,
         work_factor=factor,
@@ -181,14 +186,14 @@ def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> lis
     return notes
 
 
-def _model_of(trace: Trace, steps: StepArrays, default: StepTimeModel) -> StepTimeModel:
+def _model_of(trace: Trace, known: KnownPart, default: StepTimeModel) -> StepTimeModel:
     if trace.meta.step_model is not None:
         try:
             return StepTimeModel.from_dict(trace.meta.step_model)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
-    if steps.compute_ms is not None:
-        return fitted_model(steps, default)
+    if known.steps.compute_ms is not None and known.lacks is None:
+        return fitted_model(known.steps, default)
     return default
 
 

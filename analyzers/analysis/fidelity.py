@@ -72,7 +72,7 @@ def fidelity_of(trace: Trace, runs: Sequence[Run], model: StepTimeModel, window:
     if run is None or trace.steps is None or trace.meta.kind != "recorded":
         return None
     try:
-        steps, _notes = whole_steps(trace)
+        steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)
         analysis = analyze_steps(trace, model, model, window, None)
     except LbalError:
         return None

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts
+from lbal.analyzers.barrier.known_part import Load
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -21,6 +22,8 @@ class WindowSteps:
     max_num_seqs: int | None
     makespan_ms: float
     """End of the last step - start of the first."""
+    lacks: Load | None = None
+    """The load that the trace lacks; the other stands in for it in the accounts."""
 
     @cached_property
     def balanced_ms(self) -> float:

@@ -7,15 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.trace import StepArrays, Trace
+from lbal.analyzers.trace.trace import StepArrays
 
 CLOCKS_AGREE = 1.001
 """Rank times may exceed the wall time of their step by as much as clocks are read apart."""
 
 
-def whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
-    """The steps without gaps in what the accounting needs, and notes on those left out."""
-    steps = trace.step_arrays()
+def whole_steps(steps: StepArrays, source: str) -> tuple[StepArrays, list[str]]:
+    """The steps without gaps in what the accounting needs, and notes on those left out.
+
+    `source` is what messages call the trace. Raises `InputError` where no step is whole.
+    """
     notes: list[str] = []
     columns = {"kv_tokens": steps.kv_tokens, "num_running": steps.num_running}
     if steps.compute_ms is not None and not np.isnan(steps.compute_ms).all():
@@ -42,7 +44,7 @@ def whole_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
             whole &= ~beyond
     if not whole.any():
         raise InputError(
-            trace.meta.source,
+            source,
             "every step has gaps, or a compute_ms beyond its step_ms",
             expected="steps with loads on every rank and rank times within the step",
         )

@@ -178,7 +178,7 @@ def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
         raise InputError(
             source, f"its times were made by a replay with {made_by}", expected="times measured on a real system"
         )
-    steps, notes = whole_steps(trace)
+    steps, notes = whole_steps(trace.step_arrays(), trace.meta.source)
     if steps.compute_ms is None and steps.step_ms is None:
         raise InputError(source, "no step has a time", expected="recorded steps with step_ms or compute_ms")
     if steps.prefill_tokens is not None and (np.isnan(steps.prefill_tokens).any() or not steps.prefill_tokens.any()):

@@ -52,9 +52,14 @@ def step_figures(steps: WindowSteps) -> dict[str, float]:
 
 
 def _of_steps(steps: WindowSteps) -> Iterator[Metric]:
-    yield from (metric for metric in METRICS.values() if not metric.needs_slots)
+    known = [metric for metric in METRICS.values() if _is_known(metric, steps)]
+    yield from (metric for metric in known if not metric.needs_slots)
     if steps.max_num_seqs is not None:
-        yield from (metric for metric in METRICS.values() if metric.needs_slots)
+        yield from (metric for metric in known if metric.needs_slots)
+
+
+def _is_known(metric: Metric, steps: WindowSteps) -> bool:
+    return steps.lacks not in metric.needs_loads and metric.only_without in (None, steps.lacks)
 
 
 def banded_figures(totals: RunTotals, per_token_s: float) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from lbal.analyzers.barrier.known_part import Load
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 
 Basis = Literal["measured", "sampled", "modelled"]
@@ -59,6 +60,12 @@ class Metric:
     """Computes the value from the accounted steps; None where the requests, the energy or the bounds give it."""
     of_totals: Callable[[RunTotals, float], float] | None = None
     """Computes the value from the sums of a run and its seconds per KV token: for every variant within the bands."""
+    needs_loads: tuple[Load, ...] = ()
+    """Loads without which there is no value: a trace may lack one of the two."""
+    only_without: Load | None = None
+    """Computed only for traces that lack this load, of which the metric takes the place."""
+    needs_every_step: bool = False
+    """Whether it is a total or a quantile over steps: samples of the steps give no value."""
     needs_slots: bool = False
     """Whether `of_steps` needs `max_num_seqs`; without it there is no value."""
     ratio: tuple[Column, Column] | None = None

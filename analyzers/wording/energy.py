@@ -26,12 +26,14 @@ def counterfactual(run: Run, view: EnergyView, who: str) -> str:
 
     `who` is "this trace" or the label of a policy.
     """
-    speedup, saved = run.metrics["perfect_balance_speedup"], run.metrics[PERFECT_SAVING]
+    speedup, saved = run.metrics["perfect_balance_speedup"], run.metrics.get(PERFECT_SAVING)
     faster = speedup.value - 1
     if faster <= SMALLEST_SHARE:
         return f"With perfect balance {who} would have run no faster"
-    used = "less" if saved.value >= 0 else "more"
     text = f"With perfect balance {who} would have run {percent(faster)}{_span(speedup, less=1)} faster"
+    if saved is None:
+        return text
+    used = "less" if saved.value >= 0 else "more"
     text += f" and used {percent(abs(saved.value))}{_span(saved)} {used} energy"
     rests = view.power.waits_apart and saved.value > SMALLEST_SHARE
     return text + (", all of it resting on the assumed wait power" if rests else "")

@@ -93,6 +93,8 @@ def _seconds(value: float) -> str:
 def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
     """How much of the idle other placement could have avoided."""
     idle = run.metrics["barrier_idle_fraction"]
+    if not run.headroom:
+        return ["What other placement could have avoided is not known: the trace lacks one of the loads."]
     if idle.value <= SMALLEST_SHARE:
         return [f"No rank-time is idle: there is nothing to recover ({idle.basis})."]
     unavoidable, avoidable = (run.headroom[f"{name}_idle_fraction"].value for name in ("unavoidable", "avoidable"))
@@ -126,8 +128,9 @@ def placement_sentence(name: str, modelled_idle: float, replaced_idle: float, un
 def analysis_headline(run: Run) -> str:
     """How much is idle, the main cause, the main straggler, in one sentence."""
     idle = run.metrics["barrier_idle_fraction"]
-    text = f"{percent(idle.value)} of rank-time is barrier idle ({idle.basis})"
-    if idle.value <= 0:
+    basis = "; ".join([idle.basis, *run.details.get("idle_is", ())])
+    text = f"{percent(idle.value)} of rank-time is barrier idle ({basis})"
+    if idle.value <= 0 or not run.attribution:
         return text + "."
     cause = max(run.attribution, key=lambda name: run.attribution[name])
     share = run.attribution[cause]

@@ -126,3 +126,8 @@ def legend_text(meanings: dict[str, str], *, terminal: bool) -> str:
     width = shutil.get_terminal_size().columns if terminal else 10_000
     lines = ["", *[textwrap.fill(f"{name}: {text}", width, subsequent_indent="  ") for name, text in meanings.items()]]
     return "\n".join(lines) + "\n"
+
+
+def mean_load(value: float | None, digits: int) -> str:
+    """The mean load of a rank or a step; n/a where the trace does not tell it."""
+    return "n/a" if value is None else f"{value:,.{digits}f}"

@@ -108,6 +108,7 @@ def _step_result(
     bands: bool,
 ) -> Result:
     from lbal.analyzers.analysis.analysis import Growth, analyze_steps
+    from lbal.analyzers.analysis.unknown import without_unknown
     from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
     from lbal.analyzers.energy.binned_sums import step_series
     from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
@@ -148,6 +149,7 @@ def _step_result(
     watch = drawing.watch()
     watch.see(analysis.steps)
     run = watch.drawn(run, analysis.accounts, analysis.model)
+    run = without_unknown(run, analysis.known, meta.resolution)
     config = {
         **meta.config,
         "dp_size": meta.dp_size,

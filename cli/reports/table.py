@@ -23,6 +23,7 @@ from lbal.analyzers.wording.numbers import (
     coefficient,
     coefficient_text,
     count,
+    mean_load,
     percent,
     power_text,
     shown_unit,
@@ -201,6 +202,9 @@ def metric_table(
         metric = METRICS[name]
         values = [known.get(name) for known in measures]
         if not any(values):
+            reasons = {run.details.get("unavailable", {}).get(name) for run in runs}
+            if (reason := reasons.pop()) and not reasons:
+                rows.append([metric.label, shown_unit(metric.unit), reason, *["n/a"] * len(runs)])
             continue
         basis = ", ".join(dict.fromkeys(_basis(value) for value in values if value is not None))
         shown = [shown_value(None if value is None else value.value, metric.unit) for value in values]
@@ -312,9 +316,9 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
                 shown_value(step["step_ms"], "ms"),
                 percent(step["idle_fraction"]),
                 f"rank {step['straggler']}",
-                f"{step['kv_tokens_straggler']:,.0f}",
-                f"{step['kv_tokens_mean']:,.0f}",
-                f"{step['num_running']:,}",
+                mean_load(step.get("kv_tokens_straggler"), 0),
+                mean_load(step.get("kv_tokens_mean"), 0),
+                mean_load(step.get("num_running"), 0),
             ]
             for step in run.worst_steps
         ]
@@ -367,8 +371,8 @@ def rank_table(run: Run) -> tuple[list[str], list[list[str]], int]:
             percent(rank["idle_fraction"]),
             percent(rank["straggler_fraction"]),
             percent(rank["empty_fraction"]),
-            f"{rank['kv_tokens_mean']:,.0f}",
-            f"{rank['num_running_mean']:,.1f}",
+            mean_load(rank["kv_tokens_mean"], 0),
+            mean_load(rank["num_running_mean"], 1),
         ]
         rows.append([*row, _factor(rank["work_factor"])] if factors else row)
     return ([*columns, "time for its load"] if factors else columns), rows, 1

@@ -193,6 +193,10 @@ def idle_distribution(anchor: str, runs: Sequence[Run]) -> Chart:
     return Chart(anchor, title, _sized(alt.layer(line.add_params(pick), points), 260), columns)
 
 
+def _mean_load(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits or None)
+
+
 def straggler_frequency(anchor: str, run: Run, top: float, height: int) -> Chart:
     """How often each rank is the one that the others wait for; a line where all would be equal."""
     import altair as alt
@@ -202,8 +206,8 @@ def straggler_frequency(anchor: str, run: Run, top: float, height: int) -> Chart
         "rank": [str(rank["rank"]) for rank in ranks],
         "straggler": [_share(rank["straggler_fraction"]) for rank in ranks],
         "idle": [_share(rank["idle_fraction"]) for rank in ranks],
-        "tokens": [round(rank["kv_tokens_mean"]) for rank in ranks],
-        "running": [round(rank["num_running_mean"], 2) for rank in ranks],
+        "tokens": [_mean_load(rank["kv_tokens_mean"], 0) for rank in ranks],
+        "running": [_mean_load(rank["num_running_mean"], 2) for rank in ranks],
     }
     every = max(len(ranks) // 16, 1)
     axis, shares = alt.Axis(labelAngle=0, values=columns["rank"][::every]), alt.Axis(format=".2~%", tickCount=4)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lbal.analyzers.metrics import METRICS, Group, Measure, Metric, names_in
 from lbal.analyzers.result.result import Result, Run
-from lbal.analyzers.wording.numbers import percent, shown_unit, shown_value
+from lbal.analyzers.wording.numbers import mean_load, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.page import selection
 from lbal.cli.reports.page.markup import escaped, folded, paragraphs, table
@@ -172,8 +172,8 @@ def rank_table(run: Run, most: int) -> str:
         cells = [
             str(rank["rank"]),
             *[percent(rank[f"{name}_fraction"]) for name in ("idle", "straggler", "empty")],
-            f"{rank['kv_tokens_mean']:,.0f}",
-            f"{rank['num_running_mean']:,.1f}",
+            mean_load(rank["kv_tokens_mean"], 0),
+            mean_load(rank["num_running_mean"], 1),
         ]
         if factors:
             cells.append(f"{rank['work_factor']:.2f}x" if rank["work_factor"] == rank["work_factor"] else "n/a")
@@ -190,9 +190,9 @@ def worst_steps(run: Run) -> str:
             shown_value(step["step_ms"], "ms"),
             percent(step["idle_fraction"]),
             f"rank {step['straggler']}",
-            f"{step['kv_tokens_straggler']:,.0f}",
-            f"{step['kv_tokens_mean']:,.0f}",
-            f"{step['num_running']:,}",
+            mean_load(step.get("kv_tokens_straggler"), 0),
+            mean_load(step.get("kv_tokens_mean"), 0),
+            mean_load(step.get("num_running"), 0),
         ]
         for step in run.worst_steps
     ]

@@ -23,7 +23,8 @@ def trace_of(compute_ms, step_ms):
 
 @pytest.mark.parametrize(("excess", "kept"), [(1.0, True), (1.0009, True), (1.0011, False), (1.5, False)])
 def test_a_rank_time_may_exceed_its_step_by_as_much_as_clocks_are_read_apart(excess, kept):
-    steps, notes = whole_steps(trace_of([5.0, 10.0 * excess], [10.0, 10.0]))
+    trace = trace_of([5.0, 10.0 * excess], [10.0, 10.0])
+    steps, notes = whole_steps(trace.step_arrays(), trace.meta.source)
     assert steps.step.tolist() == ([0, 1] if kept else [0])
     assert [note for note in notes if "clocks disagree" in note] == ([] if kept else notes)
     assert bool(notes) is not kept

@@ -1,0 +1,103 @@
+"""What a trace does not tell is n/a with the reason, never 0; and what is there is still told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lbal.cli.main import run
+
+MODEL = ["--step-model", "C=0.001,a=1e-6,b=1e-4,b_mean=0"]
+
+
+@pytest.fixture
+def analyzed(tmp_path: Path, capsys):
+    """Analyses steps and returns the one run, with what was printed as notes."""
+
+    def analyze(header: dict[str, Any], *steps: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
+        path = tmp_path / "x.jsonl"
+        lines = [{"lbal_trace": 1, **header}, *({"step": number, **step} for number, step in enumerate(steps))]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert run(["analyze", str(path), *MODEL, "--json", "-o", str(tmp_path / "x.html"), "--force"]) == 0
+        out, err = capsys.readouterr()
+        assert run(["analyze", str(path), *MODEL]) == 0
+        capsys.readouterr()
+        result = json.loads(out)
+        return result, result["runs"][0], err
+
+    return analyze
+
+
+def value(record: dict[str, Any], name: str) -> float:
+    return record["metrics"][name]["value"]
+
+
+def test_counts_alone_give_imbalance_of_requests_and_no_figure_of_tokens(analyzed) -> None:
+    result, record, notes = analyzed(
+        {"max_num_seqs": 64}, {"num_running": [8, 8, 8, 8]}, {"num_running": [27, 5, 0, 0]}
+    )
+    assert value(record, "request_imbalance_ratio_mean") == (1 + 3.375) / 2
+    assert value(record, "imbalance_requests_mean") == (4 * 27 - 32) / 2
+    for name in ("imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "kv_time_fraction"):
+        assert name not in record["metrics"]
+        assert record["unavailable"][name] == "the trace has no KV tokens"
+    assert [rank["kv_tokens_mean"] for rank in record["ranks"]] == [None] * 4
+    assert [rank["empty_fraction"] for rank in record["ranks"]] == [0, 0, 0.5, 0.5]
+    assert set(record["attribution"]) == {"empty", "count", "speed", "unexplained"}
+    assert "of running requests only" in result["headline"]
+    assert "figures of tokens are n/a" in notes
+    step_ms = [1 + 0.1 * 8, 1 + 0.1 * 27]
+    assert value(record, "barrier_idle_fraction") == pytest.approx(0.1 * (4 * 27 - 32) / (4 * sum(step_ms)))
+
+
+def test_null_columns_are_the_same_as_none(analyzed) -> None:
+    nulls = {"kv_tokens": [None, None], "num_running": [3, 1]}
+    _, with_nulls, _ = analyzed({}, nulls)
+    _, without, _ = analyzed({}, {"num_running": [3, 1]})
+    assert with_nulls == without
+
+
+def test_figures_of_some_of_the_ranks_say_that_idle_is_a_lower_bound(analyzed) -> None:
+    loads = {"num_running": [None, None, 12, 6], "kv_tokens": [None, None, 768, 384], "step_ms": 100}
+    result, record, notes = analyzed({"dp_size": 4}, loads, loads)
+    assert [rank["rank"] for rank in record["ranks"]] == record["ranks_seen"] == [2, 3]
+    assert value(record, "balance_ratio_mean") == 0.75
+    assert value(record, "imbalance_tokens_mean") == 384
+    assert record["worst_steps"][0]["straggler"] == 2
+    assert result["inputs"][0]["ranks_seen"] == [2, 3]
+    assert "a lower bound, of 2 of 4 ranks" in result["headline"]
+    assert "the straggler may be on a rank that is not there" in notes
+
+
+def test_tokens_alone_give_balance_and_no_figure_of_requests(analyzed) -> None:
+    _, record, _ = analyzed({}, {"kv_tokens": [300, 100], "step_ms": 20})
+    assert value(record, "balance_ratio_mean") == pytest.approx(2 / 3)
+    assert value(record, "barrier_idle_rank_seconds") == pytest.approx(200e-6)
+    for name in ("tokens_per_second", "energy_joules_per_token"):
+        assert record["unavailable"][name] == "the trace has no running requests"
+    assert record["attribution"] == {}
+
+
+def test_samples_claim_nothing_of_single_steps(analyzed) -> None:
+    loads = {"kv_tokens": [300, 100], "num_running": [2, 2], "start_ms": 0}
+    result, record, _ = analyzed({"resolution": "sampled"}, loads, {**loads, "start_ms": 10_000})
+    assert record["metrics"]["imbalance_tokens_mean"]["basis"] == "sampled"
+    assert record["worst_steps"] == []
+    for name in ("makespan_s", "barrier_idle_fraction_p99", "barrier_idle_rank_seconds", "energy_joules"):
+        assert record["unavailable"][name] == "the trace has samples, not every step"
+    assert "from samples" in result["headline"]
+    assert result["inputs"][0]["resolution"] == "sampled"
+
+
+@pytest.mark.parametrize("name", ["n01_counts_only", "n18_missing_node"])
+def test_situations_from_the_field(name: str, shared: Path, capsys) -> None:
+    assert run(["analyze", str(shared / "field" / f"{name}.jsonl"), "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)["runs"]
+    if name == "n01_counts_only":
+        assert value(record, "request_imbalance_ratio_mean") == (1.0 + 3.375) / 2
+    else:
+        assert (record["ranks_seen"], value(record, "balance_ratio_mean")) == ([2, 3], 0.75)
+        assert value(record, "imbalance_tokens_mean") == (384 + 390) / 2
