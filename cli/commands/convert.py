@@ -39,16 +39,21 @@ def convert(
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
         check_targets([target], force=force, reads=reading.files())
-    read = reading.read()
+    large = None if suffix == ".parquet" else reading.survey()
+    read = reading.read() if large is None else large.trace
+    num_steps = read.num_steps if large is None else large.num_steps
     for warning in read.meta.warnings:
         say(f"note: {warning}")
     if suffix is None:
         with binary_stdout() as stream:
-            write_native(read, stream)
+            write_native(read, stream, () if large is None else large.step_pieces())
         return
 
     def write(path: Path) -> None:
-        (write_parquet if suffix == ".parquet" else write_native)(read, path)
+        if suffix == ".parquet":
+            write_parquet(read, path)
+        else:
+            write_native(read, path, () if large is None else large.step_pieces())
 
     write_file(target, write, force=force)
-    say(f"wrote {target}: {read.num_requests:,} requests, {read.num_steps:,} steps")
+    say(f"wrote {target}: {read.num_requests:,} requests, {num_steps:,} steps")

@@ -19,6 +19,7 @@ def validate(
     from lbal.analyzers.plain import plain
     from lbal.analyzers.result.result import Result, input_record
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
+    from lbal.analyzers.trace.formats.folding import survey
     from lbal.analyzers.wording.numbers import count, listed
     from lbal.cli.output.console import emit, say
     from lbal.cli.reports.json import JsonReport
@@ -27,14 +28,17 @@ def validate(
     notes: list[str] = []
     lines: list[str] = []
     for name in traces:
-        trace = read_trace(name, format_name=format_name, options=ReadOptions(strict=strict))
-        records.append(input_record(trace))
+        options = ReadOptions(strict=strict)
+        large = survey(name, format_name, options)
+        trace = read_trace(name, format_name=format_name, options=options) if large is None else large.trace
+        num_steps = trace.num_steps if large is None else large.num_steps
+        records.append({**input_record(trace), "steps": num_steps})
         notes += [f"note: {trace.meta.source}: {warning}" for warning in trace.meta.warnings]
         parts = []
         if trace.num_requests:
             parts.append(count(trace.num_requests, "request"))
-        if trace.num_steps:
-            parts.append(f"{count(trace.num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
+        if num_steps:
+            parts.append(f"{count(num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
         lines.append(f"{plain(trace.meta.source)}: valid {trace.meta.format} trace with {listed(parts)}\n")
     for note in notes:
         say(note)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lbal.analyzers.trace.formats.folding import Survey
     from lbal.analyzers.trace.trace import Trace
 
 
@@ -32,6 +33,13 @@ class Reading:
 
         options = ReadOptions(self.strict, self.rank_regex, self.run_index, self.kv_capacity)
         return read_trace(self.names, format_name=self.format_name, options=options)
+
+    def survey(self) -> Survey | None:
+        """All of the trace but its steps, where it is a large native file that can be taken piece by piece."""
+        from lbal.analyzers.trace.formats import ReadOptions
+        from lbal.analyzers.trace.formats.folding import survey
+
+        return survey(self.names[0], self.format_name, ReadOptions(self.strict)) if len(self.names) == 1 else None
 
     def arguments(self) -> list[str]:
         """The words of a command line that reads the same trace."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -25,7 +25,7 @@ from lbal.analyzers.trace.reading.jsonlines import (
     json_object,
 )
 from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
-from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.source import BLOCK_BYTES, Source
 from lbal.analyzers.trace.trace import LOADS, MAX_RANKS, REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
 
 Time: TypeAlias = float | UnsetType | None
@@ -115,25 +115,38 @@ class NativeFormat(TraceFormat):
 
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace, metadata as the header has it."""
-        number, line, blocks = source.first_line()
+        lines = NativeLines(source)
+        for _ in lines.blocks():
+            pass
+        meta = replace(lines.meta, sha256=source.sha256)
+        frame = lines.steps.taken()
+        return lines.requests.table.trace(meta, options, steps=frame, line_of_step=lines.steps.line_of)
+
+
+class NativeLines:
+    """The lines of a native file, sorted into requests and steps block by block; `meta` is what its header says."""
+
+    def __init__(self, source: Source, block_bytes: int = BLOCK_BYTES) -> None:
+        number, line, self._blocks = source.first_line(block_bytes)
         record = json_object(line, source.name, number)
         if "lbal_trace" not in record:
             expected = 'a header line such as {"lbal_trace": 1}'
             raise InputError(source.name, "is missing", line=number, field="lbal_trace", expected=expected)
-        meta = meta_of(record, source.name, source.name, number, format=self.name)
-        requests = _Requests(source.name)
-        steps = _Steps(source.name, meta.dp_size)
-        decoder: LineDecoder[_Line] = LineDecoder(source.name, [_StepLine, _RequestLine], _rules_for)
-        for records, lines in decoder.records(blocks):
+        self.meta = meta_of(record, source.name, source.name, number, format=NativeFormat.name)
+        self.requests = _Requests(source.name)
+        self.steps = _Steps(source.name, self.meta.dp_size)
+        self._decoder: LineDecoder[_Line] = LineDecoder(source.name, [_StepLine, _RequestLine], _rules_for)
+
+    def blocks(self) -> Iterator[None]:
+        """Take the next block of lines into `requests` and `steps`, from which steps may be `taken` in between."""
+        for records, lines in self._decoder.records(self._blocks):
             is_step = np.array([type(record) is _StepLine for record in records])
-            for table, chosen in ((steps, is_step), (requests, ~is_step)):
+            for table, chosen in ((self.steps, is_step), (self.requests, ~is_step)):
                 if chosen.all():
                     table.add(records, lines)
                 elif chosen.any():
                     table.add([records[row] for row in np.flatnonzero(chosen)], lines[chosen])
-        meta = replace(meta, sha256=source.sha256)
-        frame = steps.frame()
-        return requests.table.trace(meta, options, steps=frame, line_of_step=steps.line_of)
+            yield
 
 
 def _rules_for(record: dict[str, Any]) -> Rules:
@@ -215,11 +228,15 @@ class _Steps:
             kind = np.int64 if name == "step" else np.float64
             self._parts.setdefault(name, []).append(np.array(values, dtype=kind))
 
-    def frame(self) -> pl.DataFrame | None:
-        """All steps, in the order of the file; `InputError` for a step that stands twice."""
+    def taken(self) -> pl.DataFrame | None:
+        """The steps that were added since this was called last, in the order of the file.
+
+        Raises `InputError` for a step that stands twice among them.
+        """
         if not self._lines:
             return None
         self._line_of_step = np.concatenate(self._lines)
+        self._lines = []
         self._refuse_twice(np.concatenate(self._parts["step"]))
         arrays: dict[str, Any] = {name: np.concatenate(self._parts.pop(name)) for name in list(self._parts)}
         unknown = [name for name in LOADS if name not in arrays]

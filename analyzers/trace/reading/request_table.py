@@ -55,6 +55,11 @@ class RequestTable:
         if lines is not None:
             self._lines.append(lines)
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether any request was added, one that failed included."""
+        return bool(self._frames) or self.failed > 0
+
     def trace(
         self,
         meta: TraceMeta,

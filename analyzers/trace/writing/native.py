@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,9 +26,10 @@ EXACT_BELOW = float(1 << 53)
 """Floats that are whole and smaller than this are written as whole numbers."""
 
 
-def write_native(trace: Trace, target: str | Path | BinaryIO) -> None:
+def write_native(trace: Trace, target: str | Path | BinaryIO, pieces: Iterable[Trace] = ()) -> None:
     """Write a trace as JSON Lines to a path (compressed where its name ends in `.gz`) or a binary stream.
 
+    `pieces` are further steps of it, which need not be in memory together.
     The same trace gives the same bytes: the archive carries no time and no name.
     """
     with ExitStack() as stack:
@@ -38,8 +40,9 @@ def write_native(trace: Trace, target: str | Path | BinaryIO) -> None:
                 out = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0))
         out.write(header_json(trace.meta) + b"\n")
         encoder = msgspec.json.Encoder()
-        for records in _records(trace):
-            out.write(encoder.encode_lines(records))
+        for part in chain([trace], pieces):
+            for records in _records(part):
+                out.write(encoder.encode_lines(records))
 
 
 def write_parquet(trace: Trace, directory: str | Path) -> None:
