@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -136,13 +137,14 @@ def test_what_is_not_modelled_is_said_in_the_readme():
 @pytest.fixture
 def plugin(tmp_path):
     """A folder with the example format and policy installed as a package of somebody else."""
-    for name in ("key_value.py", "least_work.py"):
+    for name in ("key_value.py", "least_work.py", "small_log.py"):
         (tmp_path / name).write_bytes((ROOT / "docs" / "examples" / name).read_bytes())
     info = tmp_path / "example-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: example\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[lbal.analyzers.formats]\nkey-value = key_value:KeyValueFormat\n"
+        "small-log = small_log:SmallLogReader\n"
         "[lbal.replay.policies]\nleast-work = least_work:LeastWork\n"
     )
     return tmp_path
@@ -161,6 +163,18 @@ def test_the_example_format_names_the_line_that_it_cannot_read(plugin):
     done = lbal("validate", "requests.log", cwd=plugin, PYTHONPATH=str(plugin))
     assert done.returncode == 2
     assert done.stderr.startswith("lbal: requests.log:2: 't=12.75 in=many out=1' is not a request")
+
+
+def test_the_example_log_reader_joins_the_logs_of_ranks(plugin):
+    noise = "starting the server\nKV cache holds 4096 tokens\n"
+    for rank, tokens in ((0, 100), (1, 300)):
+        lines = [f"{step}.5 [DP{rank}] step {step}: running=2 kv={tokens}\n" for step in range(3)]
+        (plugin / f"dp{rank}.log").write_text(noise + "".join(lines) + "7.5 [DP0] step 4: runn\n")
+    done = lbal("convert", "dp0.log", "dp1.log", "joined.jsonl", cwd=plugin, PYTHONPATH=str(plugin))
+    assert "dp0.log 0; dp1.log 1" in done.stderr
+    header, *steps = map(json.loads, (plugin / "joined.jsonl").read_text().splitlines())
+    assert [step["kv_tokens"] for step in steps] == [[100, 300]] * 3
+    assert (header["kv_capacity"], header["excluded"]) == (4096, {"lines that are cut or mangled": 2})
 
 
 def test_the_example_policy_is_found_through_its_entry_point(plugin):
