@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.jsonlines import Count
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 MANGLED = "lines that are no forward-pass record"
 HEARTBEATS = "heartbeats of an idle rank"
 
 
 class _Scheduled(msgspec.Struct, gc=False):
-    num_prefill_requests: int
-    sum_prefill_tokens: int
-    num_decode_requests: int
-    sum_decode_kv_tokens: int
+    num_prefill_requests: Count
+    sum_prefill_tokens: Count
+    num_decode_requests: Count
+    sum_decode_kv_tokens: Count
 
 
 class _Queued(msgspec.Struct, gc=False):
-    num_prefill_requests: int
-    num_decode_requests: int
+    num_prefill_requests: Count
+    num_decode_requests: Count
 
 
 class _Metrics(msgspec.Struct, gc=False):
-    dp_rank: int
-    counter_id: int
+    dp_rank: Count
+    counter_id: Count
     wall_time: float
     scheduled_requests: _Scheduled
     queued_requests: _Queued
-    worker_id: str | int = ""
 
 
 class _Line(msgspec.Struct, gc=False):
     metrics: _Metrics
-    received_at_ns: int | None = None
+    received_at_ns: Nanoseconds | None = None
 
 
 class FpmReader(LogReader):
@@ -66,9 +69,11 @@ class FpmReader(LogReader):
             _add([line for line in lines if not _is_heartbeat(line, records)], records)
 
 
-def _one_by_one(decoder: msgspec.json.Decoder[_Line], lines: object, records: RankStepsBuilder) -> list[_Line]:
+def _one_by_one(
+    decoder: msgspec.json.Decoder[_Line], lines: Iterable[tuple[int, bytes]], records: RankStepsBuilder
+) -> list[_Line]:
     found = []
-    for _number, text in lines:  # type: ignore[attr-defined]
+    for _number, text in lines:
         try:
             found.append(decoder.decode(text))
         except (msgspec.DecodeError, RecursionError):
