@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO, TypeVar
 
-from lbal.analyzers.errors import InputError, PluginError
+from lbal.analyzers.errors import InputError, PluginError, UsageError
 from lbal.analyzers.registry import PluginWarning, Registry, guarded
 from lbal.analyzers.trace.reading.base import Format, LogReader, ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.join import LogPart, join_logs
+from lbal.analyzers.trace.reading.not_traces import refuse_what_is_no_trace
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.sources import Names, SourceName, source_names
@@ -46,6 +47,10 @@ def read_trace(
     """
     options = options or ReadOptions()
     wanted = None if format_name is None else FORMATS.get(format_name)
+    if options.columns:
+        if wanted is not None:
+            raise UsageError(f"--columns: is of no use with the format {wanted.name}, expected one of them")
+        wanted = FORMATS.get("columns")
     sources = source_names(names, options.rank_regex)
     if len(sources) == 1:
         with Source(sources[0].name, stdin) as source:
@@ -73,6 +78,7 @@ def detect_format(source: Source) -> type[Format]:
             raise InputError(source.name, "the directory is no Parquet trace", expected="a meta.json in it")
         if reason := _why_empty(source):
             raise InputError(source.name, reason)
+        refuse_what_is_no_trace(source)
         known = ", ".join(FORMATS.names())
         raise InputError(source.name, "its content is no known trace format", expected=f"one of {known}")
     names = ", ".join(cls.name for cls in found)

@@ -15,9 +15,10 @@ _YEARS = (1970, 2200)
 
 
 class AzureFormat(DelimitedFormat):
-    """CSV of `TIMESTAMP,ContextTokens,GeneratedTokens`.
+    """CSV of `TIMESTAMP,ContextTokens,GeneratedTokens`, in 2025 with `NumImages`.
 
-    Timestamps are ISO 8601 with a blank, up to 9 decimals, and a time zone on all rows (2024) or none (2023).
+    Timestamps are ISO 8601 with a blank or a T, up to 9 decimals, and a time zone on all rows (2024) or none (2023).
+    Images are counted and said: their tokens are not in the file.
     """
 
     name = "azure"
@@ -27,17 +28,39 @@ class AzureFormat(DelimitedFormat):
 
     def columns(self) -> tuple[Column, ...]:
         """Time and both lengths."""
-        times = _Timestamps()
+        times = Timestamps()
         kind = Kind("a timestamp such as 2023-11-16 18:15:46.6805900", times.fault)
         return (
             Column("TIMESTAMP", "time", times.values, kind),
             count_column("ContextTokens", "prompt_tokens"),
             count_column("GeneratedTokens", "output_tokens"),
+            count_column("NumImages", "num_images", optional=True),
+        )
+
+    def __init__(self) -> None:
+        self._images = self._with_images = 0
+
+    def finished(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows without their numbers of images, which are counted."""
+        if "num_images" not in rows.columns:
+            return rows
+        images = rows["num_images"].fill_null(0)
+        self._images += int(images.sum())
+        self._with_images += int((images > 0).sum())
+        return rows.drop("num_images")
+
+    def notes(self) -> tuple[str, ...]:
+        """How many images the requests carry."""
+        if not self._images:
+            return ()
+        return (
+            f"{self._with_images:,} requests carry {self._images:,} images, whose tokens the file does not tell: "
+            "their prompts are longer than they count here",
         )
 
 
-class _Timestamps:
-    """Reads timestamps as ns since 1970, all with a time zone or all without, as the first one has it."""
+class Timestamps:
+    """Reads ISO 8601 timestamps as ns since 1970, all with a time zone or all without, as the first one has it."""
 
     def __init__(self) -> None:
         self.zoned: bool | None = None
@@ -46,6 +69,7 @@ class _Timestamps:
         """Nanoseconds; null for what is no timestamp, or has a time zone where the first has none."""
         if self.zoned is None:
             self.zoned = bool(re.search(_ZONE, texts[0] or ""))
+        texts = texts.str.replace("^([0-9-]{8,10})[Tt]", "$1 ")
         form = "%Y-%m-%d %H:%M:%S%.f" + ("%#z" if self.zoned else "")
         times = texts.str.to_datetime(form, strict=False, time_unit="ns", time_zone="UTC" if self.zoned else None)
         fits = texts.str.slice(0, 4).cast(pl.Int64, strict=False).is_between(*_YEARS)

@@ -21,7 +21,7 @@ class LengthsFormat(DelimitedFormat):
     @classmethod
     def matches(cls, source: Source) -> bool:
         """Whether there are one or two columns and one of them is known: more may hold times."""
-        return super().matches(source) and len(header_names(source)) <= len(cls.names)
+        return super().matches(source) and len(header_names(source, cls.names)) <= len(cls.names)
 
     def check_header(self, header: list[str], file: str, line: int) -> None:
         """Raise `InputError` for further columns too: times among them would be lost silently."""

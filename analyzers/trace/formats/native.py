@@ -111,7 +111,7 @@ class NativeFormat(TraceFormat):
     def matches(cls, source: Source) -> bool:
         """Whether the first line is a header, or a request or step line that should have one before it."""
         keys = head_keys(source)
-        return "lbal_trace" in keys or any(keys >= fields for fields in SIGNS)
+        return "lbal_trace" in keys or "arrival_ms" in keys or any(keys >= fields for fields in SIGNS)
 
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace, metadata as the header has it."""
@@ -131,6 +131,9 @@ class NativeLines:
         record = json_object(line, source.name, number)
         if "lbal_trace" not in record:
             expected = 'a header line such as {"lbal_trace": 1}'
+            lacking = [name for name in ("prompt_tokens", "output_tokens") if name not in record]
+            if "arrival_ms" in record and lacking:
+                expected += f", and {' and '.join(lacking)} in each request"
             raise InputError(source.name, "is missing", line=number, field="lbal_trace", expected=expected)
         self.meta = meta_of(record, source.name, source.name, number, format=NativeFormat.name)
         self.requests = _Requests(source.name)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
+from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import Resolution, Trace
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+MS_PER_UNIT: Mapping[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+LEAST_RATE, MOST_RATE = 0.01, 1000.0
+"""Requests per second beyond which a reader asks whether the unit of time was meant."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,22 @@ class ReadOptions:
     """Which run to read of a log with restarts: 0 is the first, -1 the last; None is the longest."""
     kv_capacity: int | None = None
     """KV tokens that fit on a rank, for logs that tell the use in per cent."""
+    time_unit: TimeUnit | None = None
+    """Unit of the times of a request trace, where its format leaves it open or a file differs from its format."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of the columns of a delimited file that no format knows: `arrival`, `prompt`, `output`, `rank`, `id`."""
+
+    def ms_per_unit(self, unit: str, ms_per_unit: float) -> float:
+        """Milliseconds of a unit of time: of the one that was asked for, else of the one of the format.
+
+        Raises `UsageError` where the format has no numbers as times.
+        """
+        if self.time_unit is None:
+            return ms_per_unit
+        if unit in ("timestamp", "none"):
+            what = "timestamps" if unit == "timestamp" else "no times"
+            raise UsageError(f"--time-unit: {self.time_unit} does not fit: this format has {what}, expected no unit")
+        return MS_PER_UNIT[self.time_unit]
 
 
 class Format(ABC):

@@ -21,8 +21,10 @@ class RequestTable:
     """Collects requests block by block.
 
     Blocks have columns of `Trace.requests`; instead of `arrival_ms` they may have `time`, in the unit and
-    from the origin of the input, and `time_text`, the same as the input spells it. `request_id` may be
-    absent or null: requests are then numbered in the order of the input.
+    from the origin of the input, and `time_text`, the same as the input spells it; instead of `admitted_ms`,
+    `first_token_ms` and `finish_ms` they may have `admitted_after_ms`, …, counted from the arrival. `request_id` may be
+    absent or null: requests are then numbered in the order of the input. `left_out` says why a row is no request
+    that was served, or is null.
     """
 
     source: str
@@ -30,17 +32,29 @@ class RequestTable:
     """Of `time`."""
     must_have_ids: bool = False
     """Refuse rows without `request_id` instead of numbering all."""
-    failed: int = 0
-    """Rows without output tokens: they are left out."""
+    in_any_order: bool = False
+    """The log is written when requests end: sort them by arrival without a warning."""
+    optional: tuple[str, ...] = ()
+    """Columns that are left out where no row has a value."""
+    renumber: bool = False
+    """Number all requests in the order of the input, whatever their ids."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows that are no request that was served: reason -> count."""
     _frames: list[pl.DataFrame] = field(default_factory=list)
     _lines: list[IntArray] = field(default_factory=list)
     _origin: tuple[Any, str] | None = None
 
     def add(self, frame: pl.DataFrame, lines: IntArray | None = None) -> None:
         """Take the rows that have output, and count the others. `lines` are the input lines of the rows."""
-        alive = frame["output_tokens"].fill_null(1) != 0 if "output_tokens" in frame.columns else None
-        if alive is not None and not alive.all():
-            self.failed += frame.height - int(alive.sum())
+        reasons = frame["left_out"] if "left_out" in frame.columns else pl.Series([None], dtype=pl.String)
+        if "output_tokens" in frame.columns:
+            failed = (frame["output_tokens"] == 0).fill_null(False)
+            reasons = pl.select(pl.coalesce(reasons, pl.when(failed).then(pl.lit(FAILED)))).to_series()
+        frame = frame.drop("left_out", strict=False)
+        if reasons.null_count() < len(reasons):
+            for reason, count in reasons.drop_nulls().value_counts(sort=False).sort(reasons.name).iter_rows():
+                self.left_out[reason] = self.left_out.get(reason, 0) + count
+            alive = reasons.is_null()
             frame = frame.filter(alive)
             lines = None if lines is None else lines[alive.to_numpy()]
         if frame.is_empty():
@@ -73,18 +87,24 @@ class RequestTable:
 
         Raises `InputError` where nothing is left, and as `Trace.of` does.
         """
-        if self.failed:
-            meta = _with_failed(meta, self.failed)
-        if self.failed and not self._frames:
-            problem = f"all {self.failed} requests failed (0 output tokens)"
-            raise InputError(self.source, problem, expected="a request with output")
+        meta = _with_left_out(meta, self.left_out)
+        if self.left_out and not self._frames:
+            total, reasons = sum(self.left_out.values()), " and ".join(self.left_out)
+            raise InputError(self.source, f"all {total} requests {reasons}", expected="a request with output")
         requests = None
         if self._frames:
             requests = _alike(self._frames)
+            unknown = [name for name in requests.columns if requests[name].null_count() == requests.height]
+            requests = requests.drop([name for name in unknown if name in self.optional])
             requests, meta = _with_arrivals(requests, meta, self._origin, self.ms_per_unit)
+            if self.renumber:
+                requests = requests.drop("request_id", strict=False)
             if not self.must_have_ids:
                 requests, meta = _with_ids(requests, meta)
         lines = np.concatenate(self._lines) if self._lines else None
+        if self.in_any_order and requests is not None and "arrival_ms" in requests.columns:
+            order = requests["arrival_ms"].arg_sort().to_numpy()
+            requests, lines = requests[order], None if lines is None else lines[order]
         self._frames, self._lines = [], []
         try:
             return Trace.of(
@@ -107,10 +127,15 @@ def id_series(ids: Sequence[int | str | None]) -> pl.Series:
     return pl.Series(ids, dtype=pl.Int64)
 
 
-def _with_failed(meta: TraceMeta, failed: int) -> TraceMeta:
-    excluded = {**meta.excluded, FAILED: meta.excluded.get(FAILED, 0) + failed}
-    plural = "s were" if failed > 1 else " was"
-    return replace(meta, excluded=excluded).warned(f"{failed} failed request{plural} excluded (0 output tokens)")
+def _with_left_out(meta: TraceMeta, left_out: Mapping[str, int]) -> TraceMeta:
+    excluded = dict(meta.excluded)
+    for reason, count in left_out.items():
+        excluded[reason] = excluded.get(reason, 0) + count
+        plural = "s were" if count > 1 else " was"
+        what = "failed request" if reason == FAILED else "request"
+        why = "0 output tokens" if reason == FAILED else reason
+        meta = meta.warned(f"{count} {what}{plural} excluded ({why})")
+    return replace(meta, excluded=excluded)
 
 
 def _alike(frames: list[pl.DataFrame]) -> pl.DataFrame:
@@ -123,11 +148,14 @@ def _alike(frames: list[pl.DataFrame]) -> pl.DataFrame:
 def _with_arrivals(
     requests: pl.DataFrame, meta: TraceMeta, origin: tuple[Any, str] | None, ms_per_unit: float
 ) -> tuple[pl.DataFrame, TraceMeta]:
+    after = [name for name in requests.columns if name.endswith("_after_ms")]
     if origin is None:
-        return requests, meta
+        return requests.drop(after), meta
     first, text = origin
     arrival = ((pl.col("time") - first) * ms_per_unit).cast(pl.Float64).round(6).alias("arrival_ms")
-    return requests.select(arrival, pl.exclude("time")), replace(meta, time_origin=text)
+    requests = requests.select(arrival, pl.exclude("time"))
+    moments = [(pl.col("arrival_ms") + pl.col(name)).round(6).alias(name.replace("_after_ms", "_ms")) for name in after]
+    return requests.with_columns(moments).drop(after), replace(meta, time_origin=text)
 
 
 def _with_ids(requests: pl.DataFrame, meta: TraceMeta) -> tuple[pl.DataFrame, TraceMeta]:
