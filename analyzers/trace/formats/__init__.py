@@ -11,6 +11,7 @@ from lbal.analyzers.errors import InputError, PluginError, UsageError
 from lbal.analyzers.registry import PluginWarning, Registry, guarded
 from lbal.analyzers.trace.reading.base import Format, LogReader, ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.join import LogPart, join_logs
+from lbal.analyzers.trace.reading.named_columns import NamedColumnsFormat
 from lbal.analyzers.trace.reading.not_traces import refuse_what_is_no_trace
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
@@ -50,7 +51,7 @@ def read_trace(
     if options.columns:
         if wanted is not None:
             raise UsageError(f"--columns: is of no use with the format {wanted.name}, expected one of them")
-        wanted = FORMATS.get("columns")
+        wanted = NamedColumnsFormat
     sources = source_names(names, options.rank_regex)
     if len(sources) == 1:
         with Source(sources[0].name, stdin) as source:

@@ -1,4 +1,4 @@
-"""The request trace of Dynamo (`DYN_REQUEST_TRACE=1`, schema `dynamo.request.trace.v1`), with the rank of each request."""
+"""Request traces of Dynamo (`DYN_REQUEST_TRACE=1`, schema `dynamo.request.trace.v1`), with the rank of each request."""
 
 from __future__ import annotations
 
@@ -79,7 +79,11 @@ class DynamoRequestsFormat(RecordFormat):
 
     def notes(self) -> tuple[str, ...]:
         """How many lines are other events."""
-        return (f"{self._others:,} other event{'s are' if self._others > 1 else ' is'} no end of a request",) if self._others else ()
+        return (
+            (f"{self._others:,} other event{'s are' if self._others > 1 else ' is'} no end of a request",)
+            if self._others
+            else ()
+        )
 
 
 def _place_of(request: _Request) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from lbal.analyzers.trace.reading.delimited import Column, DelimitedFormat, coun
 
 
 class LlmServingSimFormat(DelimitedFormat):
-    """CSV with `instance id` (the rank), `input`, `output`, and `arrival`, `end_time`, `queuing_delay`, `TTFT` in ns."""
+    """CSV with `instance id` (the rank), `input`, `output`; `arrival`, `end_time`, `queuing_delay`, `TTFT` in ns."""
 
     name = "llmservingsim"
     time_unit = "ns"
@@ -35,7 +35,5 @@ class LlmServingSimFormat(DelimitedFormat):
             "finish_after_ms": pl.col("end_ns") - pl.col("time"),
         }
         known = {name: moment for name, moment in moments.items() if moment.meta.root_names()[0] in rows.columns}
-        in_ms = [
-            pl.when(moment >= 0).then(moment * self.ms_per_unit).alias(name) for name, moment in known.items()
-        ]
+        in_ms = [pl.when(moment >= 0).then(moment * self.ms_per_unit).alias(name) for name, moment in known.items()]
         return rows.with_columns(in_ms).drop("end_ns", "queued_ns", "first_token_ns", strict=False)

@@ -36,6 +36,8 @@ RULES = Rules(
     closed=False,
 )
 CHATS = ("chat_id", "parent_chat_id", "turn")
+LEAST_FRACTIONAL_RATE_IN_S, MOST_FRACTIONAL_RATE_IN_MS = 0.1, 30.0
+"""Requests per second from which on fractions are seconds, and up to which they are ms; between them either may be."""
 OTHERS = ("lbal_trace", "arrival_ms", "prompt_tokens", "sub_requests")
 
 
@@ -43,9 +45,9 @@ class MooncakeFormat(TraceFormat):
     """JSON Lines of `timestamp`, `input_length`, `output_length`, optionally `request_id`.
 
     Mooncake's own timestamps are whole milliseconds. Tools that write the same keys in seconds (GuideLLM, vLLM's timed
-    traces) write fractions: a file with fractions is read as seconds where milliseconds would be beyond belief, and
-    refused where both could be. Without timestamps there are no arrivals. `hash_ids` and other keys are not read; a row
-    that starts a `delay` after others (`wait_for`) instead of at a time is refused.
+    traces) write fractions: what a file with fractions means is told from the rate of requests, and said, and the file
+    is refused where both could be meant. Without timestamps there are no arrivals. `hash_ids` and other keys are not
+    read; a row that starts a `delay` after others (`wait_for`) instead of at a time is refused.
     """
 
     name = "mooncake"
@@ -118,10 +120,10 @@ class _Times:
         if self._whole:
             if in_ms <= MOST_RATE:
                 return "ms", _beyond_belief(in_ms, "ms")
-        elif in_ms > MOST_RATE >= in_s:
+        elif in_s >= LEAST_FRACTIONAL_RATE_IN_S:
             return "s", (f"timestamps have fractions and are read as seconds ({in_s:.3g} requests per second)",)
-        elif in_s < LEAST_RATE:
-            return "ms", _beyond_belief(in_ms, "ms")
+        elif in_ms <= MOST_FRACTIONAL_RATE_IN_MS:
+            return "ms", (f"timestamps have fractions and are read as ms ({in_ms:.3g} requests per second)",)
         raise InputError(
             self.file,
             f"the unit of time is open: {in_ms:.3g} requests per second if it is ms, {in_s:.3g} if it is s",

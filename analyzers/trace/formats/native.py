@@ -111,7 +111,9 @@ class NativeFormat(TraceFormat):
     def matches(cls, source: Source) -> bool:
         """Whether the first line is a header, or a request or step line that should have one before it."""
         keys = head_keys(source)
-        return "lbal_trace" in keys or "arrival_ms" in keys or any(keys >= fields for fields in SIGNS)
+        known = len(keys & (STEP_RULES.kinds.keys() | REQUEST_RULES.kinds.keys()))
+        signs = "arrival_ms" in keys or any(keys >= fields for fields in SIGNS)
+        return "lbal_trace" in keys or (signs and 2 * known >= len(keys))
 
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace, metadata as the header has it."""

@@ -8,7 +8,7 @@ import msgspec
 
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats.vllm_bench import Run, requests_of
-from lbal.analyzers.trace.reading.jsonlines import head_keys
+from lbal.analyzers.trace.reading.jsonlines import document_keys
 from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, json_values
 from lbal.analyzers.trace.source import Source
 
@@ -22,7 +22,7 @@ class SglangBenchFormat(RecordFormat):
     @classmethod
     def matches(cls, source: Source) -> bool:
         """Whether the head has the keys of a run of SGLang's benchmark."""
-        keys = head_keys(source)
+        keys = document_keys(source)
         return {"backend", "sharegpt_output_len", "random_input_len"} <= keys and "start_times" not in keys
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:

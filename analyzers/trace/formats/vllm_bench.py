@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.reading.jsonlines import head_keys
+from lbal.analyzers.trace.reading.jsonlines import document_keys
 from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, in_ms, json_values
 from lbal.analyzers.trace.reading.request_table import FAILED
 from lbal.analyzers.trace.source import Source
@@ -37,7 +37,7 @@ class VllmBenchFormat(RecordFormat):
     @classmethod
     def matches(cls, source: Source) -> bool:
         """Whether the head has the lists of lengths, or the summary of a run of vLLM."""
-        keys = head_keys(source)
+        keys = document_keys(source)
         lists = "input_lens" in keys and "start_times" in keys
         return lists or {"backend", "request_throughput", "tokenizer_id", "num_prompts"} <= keys
 
@@ -59,7 +59,7 @@ class VllmBenchFormat(RecordFormat):
 
 def requests_of(run: Run, file: str, line: int | None) -> Iterator[RequestRecord]:
     """The requests of a run. Raises `InputError` where lists have different lengths."""
-    inputs, outputs = run.input_lens or [], run.output_lens or []
+    inputs = run.input_lens or []
     count = len(inputs)
     columns: list[Sequence[Any]] = []
     for name in ("output_lens", "start_times", "ttfts", "latencies", "errors"):

@@ -265,14 +265,17 @@ class _Rows:
             problem, expected = "quotes do not pair up", "each row on one line"
         elif (width := len(self._each_field.findall(line))) != self.width:
             end = " and no line end, truncated?" if cut else ""
-            problem, expected = f"the row has {width} field{'s' if width != 1 else ''}{end}", f"{self.width}, as in the header"
+            problem, expected = (
+                f"the row has {width} field{'s' if width != 1 else ''}{end}",
+                f"{self.width}, as in the header",
+            )
         else:
             return True
         self.bad.add(InputError(self.file, problem, line=number, expected=expected))
         return False
 
     def _numbers(self, texts: pl.DataFrame, lines: IntArray) -> pl.DataFrame:
-        """The needed columns as numbers. Rows with a bad value are counted; whoever reads on must `enforce` at the end."""
+        """The needed columns as numbers. Rows with a bad value are counted in `bad`, to be enforced at the end."""
         series: list[pl.Series] = []
         bad: dict[int, tuple[Column, str | None]] = {}
         for column, position in zip(self.columns, self.positions, strict=True):

@@ -30,6 +30,12 @@ def head_keys(source: Source) -> set[str]:
     return set(_KEY.findall(line)) if line.startswith("{") else set()
 
 
+def document_keys(source: Source) -> set[str]:
+    """The keys in the head of a source that begins a JSON object, on however many lines."""
+    head = source.head.lstrip()
+    return set(_KEY.findall(head.decode("utf-8", errors="replace"))) if head.startswith(b"{") else set()
+
+
 def json_object(data: bytes, file: str, line: int | None, cut: bool = False) -> dict[str, Any]:
     """A JSON object. `cut` says that the input ends without a line end. Takes NaN, for rules to refuse it.
 

@@ -137,18 +137,17 @@ class _Collected:
 
     def _consistent(self, record: RequestRecord) -> RequestRecord:
         """The record without moments that run backwards: clocks that disagree tell nothing."""
-        known = [0.0]
-        kept: dict[str, float | None] = {}
-        for name in ("finish_after_ms", "first_token_after_ms", "admitted_after_ms"):
+        ahead = float("inf")
+        kept: list[float | None] = []
+        for name in reversed(MOMENTS):
             value = getattr(record, name)
-            ahead = min(known[1:], default=float("inf"))
-            if value is not None and (not 0 <= value <= ahead):
+            if value is not None and not 0 <= value <= ahead:
                 self._inconsistent += 1
                 value = None
-            if value is not None:
-                known.append(value)
-            kept[name] = value
-        return record._replace(**kept)
+            ahead = ahead if value is None else value
+            kept.append(value)
+        finish, first_token, admitted = kept
+        return record._replace(finish_after_ms=finish, first_token_after_ms=first_token, admitted_after_ms=admitted)
 
     def notes(self) -> tuple[str, ...]:
         """What was mended."""

@@ -30,6 +30,40 @@ TEXTS = {
     "lengths": "input_length,output_length\n632,34\n220,7\n",
     "mooncake": '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n',
     "native": NATIVE,
+    "vidur": "arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,374,44\n4.314579,396,109\n",
+    "splitwise-sim": "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
+    "0,2,0,1,1,4096,32\n",
+    "llmservingsim": "instance id,request id,model,input,output,arrival,end_time,latency,queuing_delay,TTFT,TPOT,ITL\n"
+    '1,0,m,64,8,1000000,9000000,8000000,500000,2000000,857142,"[1, 2]"\n',
+    "blis": "request_id,input_tokens,output_tokens,server_input_tokens,arrival_time_us,first_chunk_time_us,"
+    "last_chunk_time_us,status\n0,10,5,12,0,5000,10000,ok\n",
+    "vllm-bench": '{"backend": "vllm", "input_lens": [10, 20], "output_lens": [3, 4], "ttfts": [0.5, 0.25], '
+    '"start_times": [81234.5, 81235.0], "latencies": [2.0, 1.5], "errors": ["", ""]}\n',
+    "sglang-bench": '{"backend": "sglang", "sharegpt_output_len": null, "random_input_len": 8, "input_lens": [10, 20], '
+    '"output_lens": [3, 4], "errors": ["", ""]}\n',
+    "aiperf": '{"metadata": {"request_start_ns": 1759813207532900363, "request_end_ns": 1759813207838764604}, '
+    '"metrics": {"input_sequence_length": {"value": 550, "unit": "tokens"}, "output_sequence_length": '
+    '{"value": 9, "unit": "tokens"}}, "error": null}\n',
+    "guidellm": '{"metadata": {"guidellm_version": "0.3"}, "benchmarks": [{"requests": {"successful": [{"request_id": "a", '
+    '"request_start_time": 100.0, "request_end_time": 102.0, "prompt_tokens": 7, "output_tokens": 3}], "errored": [], '
+    '"incomplete": []}}]}\n',
+    "inference-perf": '[{"start_time": 7410.0, "end_time": 7412.5, "info": {"input_tokens": 270, "output_tokens": 44}, '
+    '"error": null}]\n',
+    "llmperf": '[{"error_code": null, "number_input_tokens": 515, "number_output_tokens": 271}]\n',
+    "otel": '{"name": "llm_request", "startTimeUnixNano": "1755856800000000000", "attributes": '
+    '{"gen_ai.usage.prompt_tokens": 1024, "gen_ai.usage.completion_tokens": 200, "gen_ai.latency.e2e": 4.25}}\n',
+    "dynamo-requests": '{"schema": "dynamo.request.trace.v1", "event_type": "request_end", "request": {"request_id": "r", '
+    '"input_tokens": 128, "output_tokens": 16, "request_received_ms": 1000, "total_time_ms": 100, '
+    '"worker": {"decode_worker_id": 7, "decode_dp_rank": 1}}}\n',
+    "sglang-requests": '[2026-08-22 10:00:03] {"event": "request.finished", "rid": "r0", "out": {"meta_info": {"id": "r0", '
+    '"prompt_tokens": 812, "completion_tokens": 143, "dp_rank": 3, "e2e_latency": 3.5, '
+    '"request_received_ts": 1787392800.0}}}\n',
+    "sglang-request-metrics": '{"request_parameters": "{}", "id": "a", "prompt_tokens": 1024, "completion_tokens": 200, '
+    '"dp_rank": 3, "e2e_latency": 4.25, "request_received_ts": 1755856800.0}\n',
+    "llmservingsim-bench": '{"request_id": "b", "input_toks": 23, "output_toks": 5, "arrival_time": 1788445768.5, '
+    '"queued_ts": 69.0, "scheduled_ts": 69.5, "last_token_ts": 71.0}\n',
+    "qwen-bailian": '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 61.25, "input_length": 10, "output_length": 5, '
+    '"type": "text", "turn": 1, "hash_ids": [1]}\n',
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 

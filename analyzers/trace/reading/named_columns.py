@@ -8,17 +8,17 @@ from typing import ClassVar
 import polars as pl
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.trace.formats.azure import Timestamps
 from lbal.analyzers.trace.reading.base import ReadOptions
 from lbal.analyzers.trace.reading.delimited import Column, DelimitedFormat, count_column, number_column
 from lbal.analyzers.trace.reading.fields import Kind
+from lbal.analyzers.trace.reading.timestamps import Timestamps
 from lbal.analyzers.trace.source import Source
 
 UNITS: Mapping[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6, "timestamp": 1e-6}
 KEYS = ("arrival", "prompt", "output", "rank", "id", "unit")
 
 
-class ColumnsFormat(DelimitedFormat):
+class NamedColumnsFormat(DelimitedFormat):
     """Comma, semicolon or tab separated values with the columns that `--columns` names.
 
     `--columns arrival=t,prompt=in,output=out,unit=ms`: `prompt` and `output` must be named; `arrival` and its `unit`
