@@ -11,6 +11,7 @@ from lbal.cli.options.models import ModelOptions
 from lbal.cli.options.options import (
     AsJson,
     Bands,
+    ColumnNames,
     CostList,
     Force,
     FormatName,
@@ -24,6 +25,7 @@ from lbal.cli.options.options import (
     StepModel,
     StepsShown,
     Strict,
+    TimeUnitName,
     WindowName,
     chosen,
 )
@@ -65,6 +67,8 @@ def analyze(
     strict: Strict = False,
     rank_regex: RankRegex = None,
     run_index: RunIndex = None,
+    time_unit: TimeUnitName = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Say how much rank-time the barrier of a trace wastes, on which ranks, and why.
 
@@ -75,7 +79,9 @@ def analyze(
     from lbal.cli.output.console import check_reports, deliver
 
     outputs = output or []
-    reading = Reading(traces, format_name, strict, rank_regex, run_index, kv_capacity)
+    reading = Reading(
+        traces, format_name, strict, rank_regex, run_index, kv_capacity, time_unit=time_unit, columns=columns
+    )
     chosen(window, WINDOWS, "--window")
     models = ModelOptions(step_model, rank_speed or [], power_model, gpus_per_rank, costs)
     check_reports(outputs, force=force, reads=[*reading.files(), *models.files()])

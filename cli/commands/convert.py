@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lbal.cli.options.options import Force, FormatName, Inputs, RankRegex, RunIndex, Strict
+from lbal.cli.options.options import ColumnNames, Force, FormatName, Inputs, RankRegex, RunIndex, Strict, TimeUnitName
 from lbal.cli.options.reading import Reading
 
 TARGETS = {
@@ -28,6 +28,8 @@ def convert(
     strict: Strict = False,
     rank_regex: RankRegex = None,
     run_index: RunIndex = None,
+    time_unit: TimeUnitName = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Write a trace in the native form: JSON Lines, or a Parquet directory for big ones."""
     from lbal.analyzers.output.files import write_file
@@ -35,7 +37,7 @@ def convert(
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
     from lbal.cli.output.console import binary_stdout, say
 
-    reading = Reading(traces, format_name, strict, rank_regex, run_index)
+    reading = Reading(traces, format_name, strict, rank_regex, run_index, time_unit=time_unit, columns=columns)
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
         check_targets([target], force=force, reads=reading.files())

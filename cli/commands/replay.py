@@ -10,6 +10,7 @@ from lbal.cli.options.models import ModelOptions
 from lbal.cli.options.options import (
     AsJson,
     Bands,
+    ColumnNames,
     CostList,
     Force,
     FormatName,
@@ -23,6 +24,7 @@ from lbal.cli.options.options import (
     StepModel,
     StepsShown,
     Strict,
+    TimeUnitName,
     WindowName,
     chosen,
 )
@@ -119,6 +121,8 @@ def replay(
     strict: Strict = False,
     rank_regex: RankRegex = None,
     run_index: RunIndex = None,
+    time_unit: TimeUnitName = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Replay the requests of a trace under routing policies and compare what the barrier costs."""
     from lbal.analyzers.barrier.window import WINDOWS
@@ -133,7 +137,7 @@ def replay(
     from lbal.replay.scenario.drift import parse_drift
 
     outputs = output or []
-    reading = Reading(traces, format_name, strict, rank_regex, run_index)
+    reading = Reading(traces, format_name, strict, rank_regex, run_index, time_unit=time_unit, columns=columns)
     chosen(window, WINDOWS, "--window")
     if arrivals is not None:
         chosen(arrivals, ("trace", "backlog"), "--arrivals")

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lbal.cli.options.options import AsJson, FormatName, Strict
+from lbal.cli.options.options import AsJson, ColumnNames, FormatName, Strict, TimeUnitName
+from lbal.cli.options.reading import Reading
 
 
 def validate(
@@ -14,11 +15,12 @@ def validate(
     as_json: AsJson = False,
     format_name: FormatName = None,
     strict: Strict = False,
+    time_unit: TimeUnitName = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Check that traces can be read whole; says what is in them, or where the first is wrong (exit code 2)."""
     from lbal.analyzers.plain import plain
     from lbal.analyzers.result.result import Result, input_record
-    from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.trace.formats.folding import survey
     from lbal.analyzers.wording.numbers import count, listed
     from lbal.cli.output.console import emit, say
@@ -28,9 +30,9 @@ def validate(
     notes: list[str] = []
     lines: list[str] = []
     for name in traces:
-        options = ReadOptions(strict=strict)
-        large = survey(name, format_name, options)
-        trace = read_trace(name, format_name=format_name, options=options) if large is None else large.trace
+        reading = Reading([name], format_name, strict, time_unit=time_unit, columns=columns)
+        large = survey(name, format_name, reading.options())
+        trace = reading.read() if large is None else large.trace
         num_steps = trace.num_steps if large is None else large.num_steps
         records.append({**input_record(trace), "steps": num_steps})
         notes += [f"note: {trace.meta.source}: {warning}" for warning in trace.meta.warnings]

@@ -21,6 +21,18 @@ RunIndex = Annotated[
     int | None,
     typer.Option("--run-index", metavar="N", help="Run of a log with restarts: 0 is the first (default: the longest)."),
 ]
+TimeUnitName = Annotated[
+    str | None,
+    typer.Option("--time-unit", metavar="UNIT", help="Unit of a request trace's times: s, ms, us or ns."),
+]
+ColumnNames = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="KEY=NAME,…",
+        help="Columns of any CSV: arrival=…,prompt=…,output=…,unit=ms (and rank=…, id=…).",
+    ),
+]
 FormatName = Annotated[
     str | None,
     typer.Option("--format", metavar="NAME", help="Format of the trace (default: told from its content)."),

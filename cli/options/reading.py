@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lbal.cli.options.options import chosen
+
 if TYPE_CHECKING:
     from lbal.analyzers.trace.formats.folding import Survey
+    from lbal.analyzers.trace.reading.base import ReadOptions
     from lbal.analyzers.trace.trace import Trace
 
 
@@ -20,6 +23,8 @@ class Reading:
     rank_regex: str | None = None
     run_index: int | None = None
     kv_capacity: int | None = None
+    time_unit: str | None = None
+    columns: str | None = None
 
     def files(self) -> list[str]:
         """Every file that is read: no output may be one of them. Raises as `source_names` does."""
@@ -29,10 +34,24 @@ class Reading:
 
     def read(self) -> Trace:
         """The trace. Raises as `read_trace` does."""
-        from lbal.analyzers.trace.formats import ReadOptions, read_trace
+        from lbal.analyzers.trace.formats import read_trace
 
-        options = ReadOptions(self.strict, self.rank_regex, self.run_index, self.kv_capacity)
-        return read_trace(self.names, format_name=self.format_name, options=options)
+        return read_trace(self.names, format_name=self.format_name, options=self.options())
+
+    def options(self) -> ReadOptions:
+        """How to read it. Raises `UsageError` for a unit or columns that cannot be."""
+        from lbal.analyzers.trace.formats import ReadOptions
+        from lbal.analyzers.trace.reading.base import MS_PER_UNIT
+
+        unit = None if self.time_unit is None else chosen(self.time_unit, tuple(MS_PER_UNIT), "--time-unit")
+        return ReadOptions(
+            strict=self.strict,
+            rank_regex=self.rank_regex,
+            run_index=self.run_index,
+            kv_capacity=self.kv_capacity,
+            time_unit=unit,  # type: ignore[arg-type]
+            columns=column_names(self.columns) if self.columns is not None else {},
+        )
 
     def survey(self) -> Survey | None:
         """All of the trace but its steps, where it is a large native file that can be taken piece by piece."""
@@ -43,6 +62,27 @@ class Reading:
 
     def arguments(self) -> list[str]:
         """The words of a command line that reads the same trace."""
-        flags = {"--format": self.format_name, "--rank-regex": self.rank_regex, "--run-index": self.run_index}
+        flags = {
+            "--format": self.format_name,
+            "--rank-regex": self.rank_regex,
+            "--run-index": self.run_index,
+            "--time-unit": self.time_unit,
+            "--columns": self.columns,
+        }
         said = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
         return [*self.names, *said]
+
+
+def column_names(text: str) -> dict[str, str]:
+    """`arrival=t,prompt=in` as a dict; `UsageError` for a part without `=` or a key that stands twice."""
+    from lbal.analyzers.errors import UsageError
+
+    named: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, name = part.partition("=")
+        if not equals or not key.strip() or not name.strip():
+            raise UsageError(f"--columns: {part!r} names no column, expected KEY=NAME")
+        if key.strip() in named:
+            raise UsageError(f"--columns: {key.strip()} stands twice, expected it once")
+        named[key.strip()] = name.strip()
+    return named
