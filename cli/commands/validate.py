@@ -21,7 +21,6 @@ def validate(
     """Check that traces can be read whole; says what is in them, or where the first is wrong (exit code 2)."""
     from lbal.analyzers.plain import plain
     from lbal.analyzers.result.result import Result, input_record
-    from lbal.analyzers.trace.formats.folding import survey
     from lbal.analyzers.wording.numbers import count, listed
     from lbal.cli.output.console import emit, say
     from lbal.cli.reports.json import JsonReport
@@ -31,7 +30,7 @@ def validate(
     lines: list[str] = []
     for name in traces:
         reading = Reading([name], format_name, strict, time_unit=time_unit, columns=columns)
-        large = survey(name, format_name, reading.options())
+        large = reading.survey()
         trace = reading.read() if large is None else large.trace
         num_steps = trace.num_steps if large is None else large.num_steps
         records.append({**input_record(trace), "steps": num_steps})

@@ -55,10 +55,9 @@ class Reading:
 
     def survey(self) -> Survey | None:
         """All of the trace but its steps, where it is a large native file that can be taken piece by piece."""
-        from lbal.analyzers.trace.formats import ReadOptions
         from lbal.analyzers.trace.formats.folding import survey
 
-        return survey(self.names[0], self.format_name, ReadOptions(self.strict)) if len(self.names) == 1 else None
+        return survey(self.names[0], self.format_name, self.options()) if len(self.names) == 1 else None
 
     def arguments(self) -> list[str]:
         """The words of a command line that reads the same trace."""

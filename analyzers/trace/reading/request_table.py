@@ -71,8 +71,8 @@ class RequestTable:
 
     @property
     def has_rows(self) -> bool:
-        """Whether any request was added, one that failed included."""
-        return bool(self._frames) or self.failed > 0
+        """Whether any request was added, one that was left out included."""
+        return bool(self._frames or self.left_out)
 
     def trace(
         self,
