@@ -92,6 +92,13 @@ def test_samples_claim_nothing_of_single_steps(analyzed) -> None:
     assert result["inputs"][0]["resolution"] == "sampled"
 
 
+def test_a_drawing_of_single_steps_is_refused_where_they_are_not_told(tmp_path, capsys) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"lbal_trace": 1}\n{"step": 0, "num_running": [1, 2]}\n')
+    assert run(["analyze", str(path), "-o", str(tmp_path / "x.perfetto.json")]) == 2
+    assert "shows single steps of all ranks" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["n01_counts_only", "n18_missing_node"])
 def test_situations_from_the_field(name: str, shared: Path, capsys) -> None:
     assert run(["analyze", str(shared / "field" / f"{name}.jsonl"), "--json"]) == 0
