@@ -167,6 +167,8 @@ class Trace:
     meta: TraceMeta
     requests: pl.DataFrame | None = None
     steps: pl.DataFrame | None = None
+    arrays: StepArrays | None = None
+    """The steps instead of a table, where they are so many that a table would take three times the memory."""
 
     @classmethod
     def of(
@@ -214,12 +216,16 @@ class Trace:
     @property
     def num_steps(self) -> int:
         """Number of distinct steps; 0 where the table is absent."""
+        if self.arrays is not None:
+            return len(self.arrays)
         if self.steps is None or not self.meta.dp_size:
             return 0
         return self.steps.height // self.meta.dp_size
 
     def step_arrays(self) -> StepArrays:
         """The steps as (S, G) arrays. The trace must have steps."""
+        if self.arrays is not None:
+            return self.arrays
         assert self.steps is not None
         assert self.meta.dp_size is not None
         shape = (-1, self.meta.dp_size)

@@ -88,8 +88,8 @@ def analyze(
     drawing = Drawing(outputs, steps, as_json=as_json)
     models.check()
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
-    read = reading.read()
-    if read.steps is not None and not read.steps.is_empty():
+    read = reading.read_compact()
+    if read.num_steps:
         result = _step_result(read, models, model, window, max_num_seqs, notes, drawing, bands=bands)
     else:
         result = _demand_result(read, reading, models, model, max_num_seqs)

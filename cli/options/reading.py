@@ -59,6 +59,17 @@ class Reading:
 
         return survey(self.names[0], self.format_name, self.options()) if len(self.names) == 1 else None
 
+    def read_compact(self) -> Trace:
+        """The trace; where it is a large native file, with its steps as arrays alone. Raises as `read_trace` does."""
+        from lbal.analyzers.trace.formats import ReadOptions
+        from lbal.analyzers.trace.formats.folding import read_compact
+
+        if len(self.names) == 1 and self.kv_capacity is None:
+            found = read_compact(self.names[0], self.format_name, ReadOptions(self.strict))
+            if found is not None:
+                return found
+        return self.read()
+
     def arguments(self) -> list[str]:
         """The words of a command line that reads the same trace."""
         flags = {

@@ -8,8 +8,9 @@ clocks that run backwards) is left to the reading of the whole trace, which says
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ from lbal.analyzers.trace.formats import detect_format
 from lbal.analyzers.trace.formats.native import NativeFormat, NativeLines
 from lbal.analyzers.trace.reading.base import ReadOptions
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import LOADS, Trace, TraceMeta
+from lbal.analyzers.trace.trace import LOADS, StepArrays, Trace, TraceMeta
 
 FOLD_ABOVE_BYTES = 1 << 25
 """Smaller files are read whole, in one pass."""
@@ -47,9 +48,12 @@ class Survey:
                 raise InputError(meta.source, "was changed while it was read", expected="a file that stays as it is")
 
 
-def survey(name: str, format_name: str | None, options: ReadOptions) -> Survey | None:
+def survey(
+    name: str, format_name: str | None, options: ReadOptions, on_piece: Callable[[Trace], None] = lambda _piece: None
+) -> Survey | None:
     """One pass over a native trace; None for an input that is small, no such file, or must be read whole.
 
+    `on_piece` is called with each piece of the steps.
     Raises `InputError` as reading it whole does.
     """
     if format_name not in (None, NativeFormat.name) or not _is_large(name):
@@ -62,6 +66,7 @@ def survey(name: str, format_name: str | None, options: ReadOptions) -> Survey |
         for piece in _pieces(lines, lines.meta):
             if not found.take(piece):
                 return None
+            on_piece(piece)
         if source.notes or not found.num_steps:
             return None
         meta = replace(lines.meta, sha256=source.sha256, dp_size=lines.steps.dp_size, ranks_seen=found.ranks_seen())
@@ -69,6 +74,44 @@ def survey(name: str, format_name: str | None, options: ReadOptions) -> Survey |
         if lines.requests.table.has_rows:
             trace = lines.requests.table.trace(meta, options)
         return Survey(trace, found.num_steps, options)
+
+
+def read_compact(name: str, format_name: str | None, options: ReadOptions) -> Trace | None:
+    """A large native trace with its steps as arrays alone; None where `survey` gives None."""
+    steps: dict[str, _Growing] = {}
+
+    def take(piece: Trace) -> None:
+        for field, array in vars(piece.step_arrays()).items():
+            if array is not None:
+                steps.setdefault(field, _Growing()).add(array)
+
+    found = survey(name, format_name, options, take)
+    if found is None:
+        return None
+    arrays: dict[str, Any] = {field: growing.array() for field, growing in steps.items()}
+    return replace(found.trace, arrays=StepArrays(**arrays))
+
+
+class _Growing:
+    """An array to which rows are added; room that is not used yet takes no memory."""
+
+    def __init__(self) -> None:
+        self._rows: NDArray[Any] = np.empty(0)
+        self._count = 0
+
+    def add(self, part: NDArray[Any]) -> None:
+        """Copy some rows to the end."""
+        count = self._count + len(part)
+        if count > len(self._rows):
+            rows = np.empty((2 * count, *part.shape[1:]), part.dtype)
+            rows[: self._count] = self._rows[: self._count] if self._count else part[:0]
+            self._rows = rows
+        self._rows[self._count : count] = part
+        self._count = count
+
+    def array(self) -> NDArray[Any]:
+        """All rows."""
+        return self._rows[: self._count]
 
 
 def _is_large(name: str) -> bool:
