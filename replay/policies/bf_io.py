@@ -14,6 +14,7 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy import fifo_waits
 from lbal.replay.policy.compilable import jitable
 from lbal.replay.policy.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
+from lbal.replay.policy.named import Memory, parameters_of
 from lbal.replay.policy.policy import Selector
 from lbal.replay.policy.predictors import Predicting
 from lbal.replay.policy.projection import load_units, project_active, project_waiting
@@ -21,14 +22,10 @@ from lbal.replay.policy.view import View
 from lbal.replay.solver import StepProblem, solve
 from lbal.replay.solver.fast import EFFORT, fast_placement
 
-HORIZON, LOAD, DISCOUNT, OVERFLOW, SLACK, MAX_WAIT, WORST_WAIT = range(2, 9)
-"""Places in `View.parameters`, after those of the predictor."""
 USUAL_WAIT = 3.0
 """Times FIFO's p99 wait from which on requests are due where more than one in a hundred wait that long."""
 TIME = 0
 """`load=time` among its choices."""
-DECISIONS, PROVEN, GAP, OBJECTIVE = range(fifo_waits.SIZE, fifo_waits.SIZE + 4)
-"""Places in the memory, after those of FIFO's waits: with `exact`, steps decided, those proven optimal, and sums."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ class BfIo(Predicting, Selector):
     name: ClassVar[str] = "bf-io"
     looks_at: ClassVar[str] = "rank times, prompts and predicted lengths"
     source: ClassVar[str] = "arXiv 2601.17855"
+    memory: ClassVar[Memory] = fifo_waits.MEMORY.with_parts(decisions=1, proven=1, gap=1, objective=1)
+    """After FIFO's waits, with `exact`: steps decided, those proven optimal, and sums of gaps and of J."""
 
     horizon: int = 0
     """H, steps looked ahead."""
@@ -107,21 +106,17 @@ class BfIo(Predicting, Selector):
         """True for `fast`."""
         return self.method == "fast"
 
-    def memory_size(self, dp_size: int) -> int:
-        """FIFO's waits and, with `exact`, what the statistics are made of."""
-        return OBJECTIVE + 1
-
     def statistics(self, memory: FloatArray) -> dict[str, Any]:
         """With `exact`: decisions, the share of them proven optimal, and sums of gaps and of J."""
         if self.compiled:
             return {}
-        decisions = int(memory[DECISIONS])
+        decisions = int(memory[M.decisions])
         return {
             "method": self.method,
             "decisions": decisions,
-            "proven_optimal_fraction": float(memory[PROVEN]) / decisions if decisions else 1.0,
-            "gap_sum": float(memory[GAP]),
-            "objective_sum": float(memory[OBJECTIVE]),
+            "proven_optimal_fraction": float(memory[M.proven]) / decisions if decisions else 1.0,
+            "gap_sum": float(memory[M.gap]),
+            "objective_sum": float(memory[M.objective]),
         }
 
     @staticmethod
@@ -146,13 +141,16 @@ class BfIo(Predicting, Selector):
         placed = len(solution.requests)
         requests[:placed], ranks[:placed] = pool[solution.requests], solution.ranks
         memory = view.memory
-        memory[DECISIONS] += 1
-        memory[PROVEN] += solution.status == "optimal"
-        memory[GAP] += solution.gap or 0.0
-        memory[OBJECTIVE] += solution.objective
+        memory[M.decisions] += 1
+        memory[M.proven] += solution.status == "optimal"
+        memory[M.gap] += solution.gap or 0.0
+        memory[M.objective] += solution.objective
         placed = fill_what_fits(view, pool, size, requests, ranks, placed)
         note_admissions(view, requests, placed, USUAL_WAIT)
         return placed
+
+
+P, M = parameters_of(BfIo), BfIo.memory.places
 
 
 def problem_of(view: View, pool: IntArray, size: int) -> StepProblem:
@@ -178,25 +176,25 @@ def step_problem(
 ]:
     """The fields of this step's `StepProblem`, in the order of `fast_placement`."""
     numbers = view.parameters
-    per_token, per_request = load_units(view, numbers[LOAD] == TIME)
-    steps = int(numbers[HORIZON]) + 1
+    per_token, per_request = load_units(view, numbers[P.load] == TIME)
+    steps = int(numbers[P.horizon]) + 1
     loads, profiles = np.zeros((view.dp_size, steps)), np.zeros((size, steps))
     project_active(view, per_token, per_request, loads)
     project_waiting(view, pool, size, per_token, per_request, profiles)
     weights = np.ones(steps)
     for h in range(1, steps):
-        weights[h] = weights[h - 1] * numbers[DISCOUNT]
+        weights[h] = weights[h - 1] * numbers[P.discount]
     free = view.max_num_seqs - view.num_running
     forced, allowed = np.zeros(size, np.bool_), np.ones(size, np.bool_)
-    due = usual_limit(view, USUAL_WAIT, worst_limit(view, numbers[WORST_WAIT]))
-    if numbers[MAX_WAIT] > 0:
-        due = min(due, numbers[MAX_WAIT])
+    due = usual_limit(view, USUAL_WAIT, worst_limit(view, numbers[P.worst_wait]))
+    if numbers[P.max_wait] > 0:
+        due = min(due, numbers[P.max_wait])
     for index in range(size):
         forced[index] = waited(view, pool[index]) >= due
-    slack = numbers[SLACK] if numbers[SLACK] >= 0 or numbers[WORST_WAIT] == 0 else float(view.dp_size * 3 // 8)
+    slack = numbers[P.slack] if numbers[P.slack] >= 0 or numbers[P.worst_wait] == 0 else float(view.dp_size * 3 // 8)
     if slack >= 0:
         allowed[min(int(min(free.sum(), size) + slack), size) :] = False
-    overflow = numbers[OVERFLOW] if numbers[OVERFLOW] > 0 else float(view.dp_size)
+    overflow = numbers[P.overflow] if numbers[P.overflow] > 0 else float(view.dp_size)
     return (
         loads,
         profiles,

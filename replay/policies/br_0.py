@@ -8,12 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from lbal.analyzers.trace.trace import IntArray
+from lbal.replay.policy.named import parameters_of
 from lbal.replay.policy.policy import Selector
 from lbal.replay.policy.view import View
 from lbal.replay.solver.balance_route import balance_route
-
-CANDIDATES = 0
-"""Place in `View.parameters`."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,9 @@ class Br0(Selector):
     def place(view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
         """BalanceRoute on the loads of the next step alone."""
         loads = view.kv_tokens.copy().reshape((view.dp_size, 1))
-        candidates = int(view.parameters[CANDIDATES])
+        candidates = int(view.parameters[P.candidates])
         weights = np.ones(1)
         return balance_route(view, pool, size, requests, ranks, loads, weights, 1.0, float(view.dp_size), candidates)
+
+
+P = parameters_of(Br0)

@@ -10,13 +10,11 @@ import numpy as np
 
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.named import parameters_of
 from lbal.replay.policy.policy import Selector
 from lbal.replay.policy.predictors import Predicting, age_of
 from lbal.replay.policy.view import View
 from lbal.replay.solver.balance_route import add_projection, balance_route
-
-HORIZON, ALPHA, BETA, GAMMA, CANDIDATES = 2, 3, 4, 5, 6
-"""Places in `View.parameters`, after those of the predictor."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +59,17 @@ class BrH(Predicting, Selector):
     def place(view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
         """BalanceRoute on projected loads. O((active + U)*H + U*(H log H + G + candidates)), U requests placed."""
         numbers = view.parameters
-        beta = numbers[BETA] if numbers[BETA] > 0 else float(view.dp_size)
-        loads = np.zeros((view.dp_size, int(numbers[HORIZON]) + 1))
+        beta = numbers[P.beta] if numbers[P.beta] > 0 else float(view.dp_size)
+        loads = np.zeros((view.dp_size, int(numbers[P.horizon]) + 1))
         project(view, loads)
         weights = np.ones(loads.shape[1])
         for h in range(1, len(weights)):
-            weights[h] = weights[h - 1] * numbers[GAMMA]
-        candidates = int(numbers[CANDIDATES])
-        return balance_route(view, pool, size, requests, ranks, loads, weights, numbers[ALPHA], beta, candidates)
+            weights[h] = weights[h - 1] * numbers[P.gamma]
+        candidates = int(numbers[P.candidates])
+        return balance_route(view, pool, size, requests, ranks, loads, weights, numbers[P.alpha], beta, candidates)
+
+
+P = parameters_of(BrH)
 
 
 @frugal

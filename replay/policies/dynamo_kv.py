@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.replay.policy.policy import WAIT, Binding, Router
+from lbal.replay.policy.named import parameters_of
+from lbal.replay.policy.policy import Binding
+from lbal.replay.policy.scored import Scored
 from lbal.replay.policy.view import View
-
-WEIGHT, BLOCK = 1, 2
 
 
 @dataclass(frozen=True)
-class DynamoKv(Router):
+class DynamoKv(Scored):
     """Lowest decode blocks + weight * active requests; the lowest rank of equals."""
 
     stale: float = 0.0
@@ -32,13 +32,11 @@ class DynamoKv(Router):
             raise ValueError(f"block={self.block}, stale={self.stale:g}: expected at least 1 token and 0 ms")
 
     @staticmethod
-    def choose(view: View, request: int) -> int:
-        """The eligible rank with the lowest cost; blocks are of all the rank's tokens together, queue included."""
-        best, lowest = WAIT, 0.0
-        for rank in range(view.dp_size):
-            tokens = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
-            active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
-            cost = -(-tokens // view.parameters[BLOCK]) + view.parameters[WEIGHT] * active
-            if view.eligible[rank] and (best == WAIT or cost < lowest):
-                best, lowest = rank, cost
-        return best
+    def score(view: View, request: int, rank: int) -> float:
+        """The cost; blocks are of all the rank's tokens together, queue included."""
+        tokens = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
+        active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
+        return float(-(-tokens // view.parameters[P.block]) + view.parameters[P.weight] * active)
+
+
+P = parameters_of(DynamoKv)

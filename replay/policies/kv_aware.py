@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.replay.policy.policy import WAIT, Binding, Router
+from lbal.replay.policy.policy import Binding
+from lbal.replay.policy.scored import Scored
 from lbal.replay.policy.view import View
 
 
 @dataclass(frozen=True)
-class KvAware(Router):
+class KvAware(Scored):
     """Lowest (new + active prompt tokens) * (active requests + 1); the lowest rank of equals."""
 
     stale: float = 0.0
@@ -22,13 +23,8 @@ class KvAware(Router):
     source: ClassVar[str] = "vllm-router, policies/kv_aware.rs"
 
     @staticmethod
-    def choose(view: View, request: int) -> int:
-        """The eligible rank with the lowest product; active are those sent to the rank that have not ended."""
-        best, lowest = WAIT, 0.0
-        for rank in range(view.dp_size):
-            prompts = view.prompt_running[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
-            active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
-            score = float(view.prompt_tokens[request] + prompts) * (active + 1)
-            if view.eligible[rank] and (best == WAIT or score < lowest):
-                best, lowest = rank, score
-        return best
+    def score(view: View, request: int, rank: int) -> float:
+        """The product; active are requests that were sent to the rank and have not ended."""
+        prompts = view.prompt_running[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
+        active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
+        return float(float(view.prompt_tokens[request] + prompts) * (active + 1))

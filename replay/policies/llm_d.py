@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.replay.policy.policy import WAIT, Binding, Router
+from lbal.replay.policy.named import Memory, parameters_of
+from lbal.replay.policy.policy import Binding
+from lbal.replay.policy.scored import Scored, Ties
 from lbal.replay.policy.view import View
-
-QUEUE, KV = 1, 2
 
 
 @dataclass(frozen=True)
-class LlmD(Router):
+class LlmD(Scored):
     """Highest weighted sum of min-max-normalised scores for short queues and free KV; random among equals."""
 
     stale: float = 50.0
@@ -25,36 +25,27 @@ class LlmD(Router):
     name: ClassVar[str] = "llm-d"
     bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
     looks_at: ClassVar[str] = "queues and KV tokens"
-    uses_draws: ClassVar[bool] = True
+    ties: ClassVar[Ties] = "random"
+    memory: ClassVar[Memory] = Memory(least_queued=1, most_queued=1, least_held=1, most_held=1)
     source: ClassVar[str] = "llm-d, endpoint picker scorers"
 
-    def memory_size(self, dp_size: int) -> int:
-        """Room for the scores of the ranks."""
-        return dp_size
+    @staticmethod
+    def before(view: View, request: int) -> None:
+        """Note the least and the most of each signal over all ranks, eligible or not."""
+        memory = view.memory
+        memory[M.least_queued], memory[M.most_queued] = view.num_waiting.min(), view.num_waiting.max()
+        memory[M.least_held], memory[M.most_held] = view.kv_tokens.min(), view.kv_tokens.max()
 
     @staticmethod
-    def choose(view: View, request: int) -> int:
-        """An eligible rank with the highest score. What was sent since the last scrape is not seen."""
-        most_queued, least_queued = view.num_waiting.max(), view.num_waiting.min()
-        most_held, least_held = view.kv_tokens.max(), view.kv_tokens.min()
-        highest, equals = -1.0, 0
-        for rank in range(view.dp_size):
-            score = 0.0
-            if most_queued > least_queued:
-                score += view.parameters[QUEUE] * (most_queued - view.num_waiting[rank]) / (most_queued - least_queued)
-            if most_held > least_held:
-                score += view.parameters[KV] * (most_held - view.kv_tokens[rank]) / (most_held - least_held)
-            if not view.eligible[rank]:
-                score = -1.0
-            view.memory[rank] = score
-            if score > highest:
-                highest, equals = score, 1
-            elif score == highest:
-                equals += 1
-        left = int(view.draws[request, 0] * equals)
-        for rank in range(view.dp_size):
-            if view.memory[rank] == highest and view.eligible[rank]:
-                if left == 0:
-                    return rank
-                left -= 1
-        return WAIT
+    def score(view: View, request: int, rank: int) -> float:
+        """The weighted sum, negative: the least wins. What was sent since the last scrape is not seen."""
+        memory, merit = view.memory, 0.0
+        queued, held = memory[M.most_queued] - memory[M.least_queued], memory[M.most_held] - memory[M.least_held]
+        if queued > 0:
+            merit += view.parameters[P.queue] * (memory[M.most_queued] - view.num_waiting[rank]) / queued
+        if held > 0:
+            merit += view.parameters[P.kv] * (memory[M.most_held] - view.kv_tokens[rank]) / held
+        return -merit
+
+
+P, M = parameters_of(LlmD), LlmD.memory.places

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from lbal.replay.policy.named import parameters_of
 from lbal.replay.policy.policy import Router
 from lbal.replay.policy.view import View
 
-SIGNAL, KV = 0, 1
+KV = 1
+"""`signal=kv` among its choices."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ class PowerOfTwo(Router):
                 if seen == second:
                     rank_b = rank
                 seen += 1
-        if view.parameters[SIGNAL] == KV:
+        if view.parameters[P.signal] == KV:
             load_a = view.kv_tokens[rank_a] + view.tokens_waiting[rank_a] + view.tokens_dispatched[rank_a]
             load_b = view.kv_tokens[rank_b] + view.tokens_waiting[rank_b] + view.tokens_dispatched[rank_b]
         else:
             load_a = float(view.num_running[rank_a] + view.num_waiting[rank_a] + view.dispatched[rank_a])
             load_b = float(view.num_running[rank_b] + view.num_waiting[rank_b] + view.dispatched[rank_b])
         return rank_b if load_b < load_a else rank_a
+
+
+P = parameters_of(PowerOfTwo)

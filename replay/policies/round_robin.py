@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lbal.replay.policy.named import Memory, parameters_of
 from lbal.replay.policy.policy import WAIT, Router
 from lbal.replay.policy.view import STEP, View
-
-RESTART = 0
-NEXT_RANK, LAST_STEP = 0, 1
 
 
 @dataclass(frozen=True)
@@ -21,22 +19,23 @@ class RoundRobin(Router):
 
     name: ClassVar[str] = "round-robin"
     looks_at: ClassVar[str] = "nothing"
-
-    def memory_size(self, dp_size: int) -> int:
-        """The next rank, and the step of the last decision plus one."""
-        return 2
+    memory: ClassVar[Memory] = Memory(next_rank=1, last_step=1)
+    """The next rank, and the step of the last decision plus one."""
 
     @staticmethod
     def choose(view: View, request: int) -> int:
         """The next eligible rank at or after the turn."""
-        first = int(view.memory[NEXT_RANK])
+        first = int(view.memory[M.next_rank])
         this_step = view.clock[STEP] + 1
-        if view.parameters[RESTART] > 0 and view.memory[LAST_STEP] != this_step:
+        if view.parameters[P.restart] > 0 and view.memory[M.last_step] != this_step:
             first = 0
         for offset in range(view.dp_size):
             rank = (first + offset) % view.dp_size
             if view.eligible[rank]:
-                view.memory[NEXT_RANK] = (rank + 1) % view.dp_size
-                view.memory[LAST_STEP] = this_step
+                view.memory[M.next_rank] = (rank + 1) % view.dp_size
+                view.memory[M.last_step] = this_step
                 return rank
         return WAIT
+
+
+P, M = parameters_of(RoundRobin), RoundRobin.memory.places

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lbal.replay.policies.sglang_total_requests import SglangTotalRequests
-from lbal.replay.policy.policy import WAIT
 from lbal.replay.policy.view import View
 
 
@@ -18,14 +17,7 @@ class SglangTotalTokens(SglangTotalRequests):
     looks_at: ClassVar[str] = "KV tokens"
 
     @staticmethod
-    def choose(view: View, request: int) -> int:
-        """The eligible rank with the fewest tokens, then requests, then the lowest."""
-        best, least_tokens, least_requests = WAIT, 0.0, 0
-        for rank in range(view.dp_size):
-            tokens = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
-            load = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
-            if view.eligible[rank] and (
-                best == WAIT or tokens < least_tokens or (tokens == least_tokens and load < least_requests)
-            ):
-                best, least_tokens, least_requests = rank, tokens, load
-        return best
+    def score(view: View, request: int, rank: int) -> Any:
+        """Tokens, then requests."""
+        tokens = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
+        return float(tokens), int(view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from lbal.replay.policy.policy import WAIT, Binding, Router
+from lbal.replay.policy.named import Memory, parameters_of
+from lbal.replay.policy.policy import WAIT, Binding
+from lbal.replay.policy.scored import TURN, Scored, Ties
 from lbal.replay.policy.view import SIGNALS_TAKEN, View
 
-STALE, CLIENTS, VARIANT = range(3)
 CURRENT = 0
-FIRST, SEEN, SENT = 0, 1, 2
-"""Memory: where the scan starts, the signals that the counts belong to, then the counts sent, by client and rank."""
+"""`variant=current` among its choices."""
 
 
 @dataclass(frozen=True)
-class Vllm(Router):
+class Vllm(Scored):
     """Lowest of waiting + running (at least the requests in flight) plus a penalty for waiting on a full KV cache."""
 
     stale: float = 100.0
@@ -29,38 +29,42 @@ class Vllm(Router):
     name: ClassVar[str] = "vllm"
     bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
     looks_at: ClassVar[str] = "requests and KV use"
+    ties: ClassVar[Ties] = "rotating"
+    memory: ClassVar[Memory] = TURN.with_parts(seen=1, own_counts=1, sent=lambda policy, ranks: policy.clients * ranks)
+    """The start of the scan, the renewal that the counts belong to, the place of those of the client that sends the
+    request at hand, and the counts sent, by client and rank."""
     source: ClassVar[str] = "vLLM, v1/engine/core_client.py"
 
     def __post_init__(self) -> None:
         if self.clients < 1 or self.stale < 0:
             raise ValueError(f"clients={self.clients}, stale={self.stale:g}: expected at least 1 client and 0 ms")
 
-    def memory_size(self, dp_size: int) -> int:
-        """The start of the scan, the renewal that the counts belong to, and a count per client and rank."""
-        return SENT + self.clients * dp_size
+    @staticmethod
+    def before(view: View, request: int) -> None:
+        """Forget the counts sent where the engines have reported since, and find those of the client of the request."""
+        memory = view.memory
+        if memory[M.seen] != view.clock[SIGNALS_TAKEN]:
+            memory[M.sent :] = 0.0
+            memory[M.seen] = view.clock[SIGNALS_TAKEN]
+        client = request % int(view.parameters[P.clients])
+        memory[M.own_counts] = M.sent + client * view.dp_size
 
     @staticmethod
-    def choose(view: View, request: int) -> int:
-        """The eligible rank with the lowest score; the scan starts one rank further each time, the first of equals."""
-        ranks, memory = view.dp_size, view.memory
-        clients = int(view.parameters[CLIENTS])
-        if memory[SEEN] != view.clock[SIGNALS_TAKEN]:
-            memory[SENT:] = 0.0
-            memory[SEEN] = view.clock[SIGNALS_TAKEN]
-        mine = SENT + (request % clients) * ranks
-        best, lowest = WAIT, 0.0
-        for offset in range(ranks):
-            rank = (int(memory[FIRST]) + offset) % ranks
-            waiting = view.num_waiting[rank] + memory[mine + rank]
-            if view.parameters[VARIANT] == CURRENT:
-                score = max(float(view.inflight[rank]), waiting + view.num_running[rank])
-                if waiting > 0:
-                    score += waiting * 6.0 * max(0.0, view.kv_tokens[rank] / view.kv_capacity - 0.5)
-            else:
-                score = 4.0 * waiting + view.num_running[rank]
-            if view.eligible[rank] and (best == WAIT or score < lowest):
-                best, lowest = rank, score
-        memory[FIRST] = (memory[FIRST] + 1) % ranks
-        if view.parameters[STALE] > 0 and best != WAIT:
-            memory[mine + best] += clients
-        return best
+    def score(view: View, request: int, rank: int) -> float:
+        """The load of the rank as the client of the request sees it."""
+        waiting = view.num_waiting[rank] + view.memory[int(view.memory[M.own_counts]) + rank]
+        if view.parameters[P.variant] != CURRENT:
+            return float(4.0 * waiting + view.num_running[rank])
+        score = max(float(view.inflight[rank]), waiting + view.num_running[rank])
+        if waiting > 0:
+            score += waiting * 6.0 * max(0.0, view.kv_tokens[rank] / view.kv_capacity - 0.5)
+        return float(score)
+
+    @staticmethod
+    def after(view: View, request: int, rank: int) -> None:
+        """Count the request as sent until the engines report."""
+        if view.parameters[P.stale] > 0 and rank != WAIT:
+            view.memory[int(view.memory[M.own_counts]) + rank] += view.parameters[P.clients]
+
+
+P, M = parameters_of(Vllm), Vllm.memory.places

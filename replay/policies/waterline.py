@@ -13,6 +13,7 @@ from lbal.replay.policies.bf_io import fill_what_fits
 from lbal.replay.policy import fifo_waits
 from lbal.replay.policy.compilable import frugal, jitable
 from lbal.replay.policy.fifo_waits import check_limits, note_admissions, usual_limit, waited, worst_limit
+from lbal.replay.policy.named import Memory, parameters_of, per_rank
 from lbal.replay.policy.policy import Selector
 from lbal.replay.policy.predictors import Predicting, age_of, fill_alive, load_after
 from lbal.replay.policy.projection import load_units
@@ -30,12 +31,8 @@ from lbal.replay.solver.level_search import (
     start_with_all,
 )
 
-HORIZON, LOAD, USUAL_WAIT, WORST_WAIT = 2, 3, 4, 5
-"""Places in `View.parameters`, after those of the predictor."""
 TIME = 0
 """`load=time` among its choices."""
-LINE, CHOSE, BERTHS = fifo_waits.SIZE, fifo_waits.SIZE + 1, fifo_waits.SIZE + 2
-"""Places in the memory after those of FIFO's waits: the level, whether there was a choice, the berth of each rank."""
 SMOOTHING, CHASE, DISCOUNT = 0.1, 0.25, 0.9
 FRESH = 32
 """Joined requests per rank over which the mean size of what arrives is taken."""
@@ -74,6 +71,8 @@ class Waterline(Predicting, Selector):
     name: ClassVar[str] = "waterline"
     looks_at: ClassVar[str] = "rank times and prompts"
     source: ClassVar[str] = "lbal"
+    memory: ClassVar[Memory] = fifo_waits.MEMORY.with_parts(line=1, chose=1, berths=per_rank)
+    """After FIFO's waits: the level, whether there was a choice, and the request in the berth of each rank, plus 1."""
 
     horizon: int = 0
     """H, steps for which the loads are followed; the predictor counts only if there are any."""
@@ -105,23 +104,19 @@ class Waterline(Predicting, Selector):
         """As the predictor does, if there is anything to predict."""
         return self.horizon > 0 and super().learns_lengths
 
-    def memory_size(self, dp_size: int) -> int:
-        """FIFO's waits, the level, and the request in the berth of every rank, plus 1."""
-        return BERTHS + dp_size
-
     @staticmethod
     def place(view: View, pool: IntArray, size: int, requests: IntArray, ranks: IntArray) -> int:
         """Local search from the best fit. About O(U * (U + R) * H), U placed of R considered."""
         slots = view.dp_size * view.max_num_seqs - view.num_running.sum()
         choice = pool[: min(size, slots + CHOICE * view.dp_size)]
-        per_token, per_request = load_units(view, view.parameters[LOAD] == TIME)
+        per_token, per_request = load_units(view, view.parameters[P.load] == TIME)
         s = levels_of(view, choice, per_token, per_request)
         mean = mean_fresh(view, choice, s.size)
         place_level(view, s, mean, slots)
         bulk = s.size - per_request
         price_waiting(view, choice, s, bulk, mean - per_request)
         if slots >= len(choice):
-            view.memory[BERTHS:] = 0.0
+            view.memory[M.berths :] = 0.0
             start_with_all(s)
         else:
             start(s, slots - use_berths(view, choice, s, bulk, mean - per_request, slots))
@@ -132,14 +127,17 @@ class Waterline(Predicting, Selector):
                 requests[count], ranks[count] = choice[index], s.rank_of[index]
                 count += 1
         count = fill_what_fits(view, pool, size, requests, ranks, count)
-        note_admissions(view, requests, count, view.parameters[USUAL_WAIT])
+        note_admissions(view, requests, count, view.parameters[P.usual_wait])
         return int(count)
+
+
+P, M = parameters_of(Waterline), Waterline.memory.places
 
 
 @jitable
 def levels_of(view: View, pool: IntArray, per_token: float, per_request: float) -> Levels:
     """The problem of this step without a placement: sizes and loads, and what is expected to end in the window."""
-    count, steps = len(pool), int(view.parameters[HORIZON])
+    count, steps = len(pool), int(view.parameters[P.horizon])
     s = Levels(
         size=(per_token * view.prompt_tokens[pool] + per_request).astype(np.float64),
         price=np.zeros(count),
@@ -230,10 +228,10 @@ def place_level(view: View, s: Levels, mean: float, slots: int) -> None:
         total += load
     neutral = (total + admitted) / view.dp_size
     line = neutral
-    if view.memory[CHOSE] > 0:
-        line = view.memory[LINE] + SMOOTHING * (neutral - view.memory[LINE])
-    view.memory[LINE] = line
-    view.memory[CHOSE] = 1.0 if slots < len(s.size) else 0.0
+    if view.memory[M.chose] > 0:
+        line = view.memory[M.line] + SMOOTHING * (neutral - view.memory[M.line])
+    view.memory[M.line] = line
+    view.memory[M.chose] = 1.0 if slots < len(s.size) else 0.0
     highest = line
     for rank in range(view.dp_size):
         if s.free[rank] == 0:
@@ -245,10 +243,10 @@ def place_level(view: View, s: Levels, mean: float, slots: int) -> None:
 @frugal
 def price_waiting(view: View, pool: IntArray, s: Levels, bulk: FloatArray, mean: float) -> None:
     """Price what leaving each request in the pool costs, by its age and the load of its tokens, `bulk`."""
-    worst = worst_limit(view, view.parameters[WORST_WAIT])
+    worst = worst_limit(view, view.parameters[P.worst_wait])
     if worst == math.inf:
         return
-    limit, largest = usual_limit(view, view.parameters[USUAL_WAIT], worst), bulk[s.order[len(s.order) - 1]]
+    limit, largest = usual_limit(view, view.parameters[P.usual_wait], worst), bulk[s.order[len(s.order) - 1]]
     for index in range(len(pool)):
         own = worst if bulk[index] > LARGE * mean else limit
         age = waited(view, pool[index])
@@ -263,13 +261,13 @@ def use_berths(view: View, pool: IntArray, s: Levels, bulk: FloatArray, mean: fl
 
     Returns how many were admitted.
     """
-    worst, spare, held, admitted = worst_limit(view, view.parameters[WORST_WAIT]), len(pool) - slots, 0, 0
+    worst, spare, held, admitted = worst_limit(view, view.parameters[P.worst_wait]), len(pool) - slots, 0, 0
     if worst == math.inf:
         return 0
     for rank in range(view.dp_size):
-        request = place_in(pool, int(view.memory[BERTHS + rank]) - 1)
+        request = place_in(pool, int(view.memory[M.berths + rank]) - 1)
         if request < 0:
-            view.memory[BERTHS + rank] = 0.0
+            view.memory[M.berths + rank] = 0.0
             continue
         age = waited(view, pool[request])
         above = s.load[rank] + s.size[request] - s.numbers[LEVEL]
@@ -282,7 +280,7 @@ def use_berths(view: View, pool: IntArray, s: Levels, bulk: FloatArray, mean: fl
             s.held[request] = True
             held += 1
             continue
-        view.memory[BERTHS + rank] = 0.0
+        view.memory[M.berths + rank] = 0.0
     for request in range(len(pool)):
         if held >= min(spare, BERTHED * view.dp_size):
             break
@@ -290,14 +288,14 @@ def use_berths(view: View, pool: IntArray, s: Levels, bulk: FloatArray, mean: fl
             continue
         lowest = -1
         for rank in range(view.dp_size):
-            if view.memory[BERTHS + rank] == 0 and (lowest < 0 or s.load[rank] < s.load[lowest]):
+            if view.memory[M.berths + rank] == 0 and (lowest < 0 or s.load[rank] < s.load[lowest]):
                 lowest = rank
         if s.load[lowest] + s.size[request] - s.numbers[LEVEL] > MISFIT * mean:
-            view.memory[BERTHS + lowest] = pool[request] + 1
+            view.memory[M.berths + lowest] = pool[request] + 1
             s.held[request] = True
             held += 1
     for rank in range(view.dp_size):
-        request = place_in(pool, int(view.memory[BERTHS + rank]) - 1)
+        request = place_in(pool, int(view.memory[M.berths + rank]) - 1)
         if request >= 0:
             s.load[rank] += s.size[request]
     return admitted

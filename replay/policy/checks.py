@@ -14,22 +14,28 @@ from lbal.analyzers.errors import UsageError
 from lbal.analyzers.registry import check_complete
 from lbal.replay.policy.view import View
 
-RULES = {"choose": ("view", "request"), "place": ("view", "pool", "size", "requests", "ranks")}
+RULES = {
+    "score": ("view", "request", "rank"),
+    "choose": ("view", "request"),
+    "place": ("view", "pool", "size", "requests", "ranks"),
+}
 """The rules that a policy may have, and their arguments."""
 _BINDINGS = ("pool", "immediate")
 
 
 def check_policy(cls: type[Any]) -> None:
     """Raise `UsageError` for a class that cannot work as a policy."""
-    from lbal.replay.policy.policy import Policy
+    from lbal.replay.policy.policy import Policy  # which has this module check its registry
 
     check_complete(cls, "policy", Policy)
-    rule = next((name for name in RULES if hasattr(cls, name)), None)
-    if rule is None:
+    rules = [name for name in RULES if hasattr(cls, name)]
+    if not rules:
         raise UsageError(f"class {cls.__name__} has no rule, expected one that derives from Router or Selector")
     _check_attributes(cls)
-    _check_fields(cls)
-    _check_rule(cls, rule)
+    _check_memory(cls)
+    _check_fields(cls, set(vars(Policy)))
+    for rule in rules:
+        _check_rule(cls, rule)
     _check_view_fields(cls)
 
 
@@ -43,7 +49,14 @@ def _check_attributes(cls: type[Any]) -> None:
         )
 
 
-def _check_fields(cls: type[Any]) -> None:
+def _check_memory(cls: type[Any]) -> None:
+    if getattr(cls, "ties", "") == "rotating" and next(iter(cls.memory.sizes), "") != "turn":
+        raise UsageError(
+            f"class {cls.__name__}: memory: rotating ties keep the start of the scan first, expected TURN.with_parts(…)"
+        )
+
+
+def _check_fields(cls: type[Any], taken: set[str]) -> None:
     """Every annotation that is no `ClassVar` must be a parameter, with a default."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     own = vars(cls).get("__annotations__", {})
@@ -52,7 +65,16 @@ def _check_fields(cls: type[Any]) -> None:
             raise UsageError(
                 f"class {cls.__name__}: {name}: is no parameter yet, expected @dataclass(frozen=True) above the class"
             )
+    for base in cls.__mro__[1:]:
+        inherited = [field.name for field in dataclasses.fields(base)] if dataclasses.is_dataclass(base) else []
+        if inherited != list(fields)[: len(inherited)]:
+            raise UsageError(
+                f"class {cls.__name__}: {inherited[0]}: the rules of {base.__name__} expect its parameters "
+                f"({', '.join(inherited)}) before all others, expected no other base that has parameters"
+            )
     for name, field in fields.items():
+        if name in taken:
+            raise UsageError(f"class {cls.__name__}: {name}: no parameter can have this name, expected another")
         if field.default is dataclasses.MISSING:
             raise UsageError(f"class {cls.__name__}: {name}: the parameter has no default, expected one")
 
@@ -65,7 +87,7 @@ def _check_rule(cls: type[Any], rule: str) -> None:
     if compiled is True and not static:
         raise UsageError(
             f"class {cls.__name__}: {rule}: is a method, expected @staticmethod def {rule}({expected}) "
-            f"(or the base Plain{'Router' if rule == 'choose' else 'Selector'}, to run it as plain Python)"
+            f"(or the base Plain{'Selector' if rule == 'place' else 'Router'}, to run it as plain Python)"
         )
     function = found.__func__ if static else found
     if not inspect.isfunction(function):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 _marked: list[tuple[Callable[..., Any], dict[str, Any]]] = []
 _sources: set[str] = set()
+_parts: set[Callable[..., Any]] = set()
 
 
 def jitable(function: Function) -> Function:
@@ -25,6 +26,15 @@ def frugal(function: Function) -> Function:
     It is spared the counting of references to the arrays of a view, some 0.3 us per call.
     """
     return _mark(function, {"_nrt": False})
+
+
+def mark_part(function: Callable[..., Any], home: str, *, frugally: bool) -> None:
+    """Mark a part of a rule, like `frugal` or `jitable`; numba's own cache looks after what lies in the file `home`."""
+    if function not in _parts:
+        _parts.add(function)
+        _marked.append((function, {"_nrt": False} if frugally else {}))
+    if function.__code__.co_filename != home:
+        _sources.add(function.__code__.co_filename)
 
 
 def _mark(function: Function, options: dict[str, Any]) -> Function:

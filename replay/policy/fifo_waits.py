@@ -11,13 +11,14 @@ import math
 
 from lbal.analyzers.trace.trace import IntArray
 from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.named import Memory
 from lbal.replay.policy.view import STEP, View
 
-ADMITTED, LATE, LONGEST, USUAL, BINS = 0, 1, 2, 3, 4
-"""Places in the memory: admissions so far, those of them that waited long, FIFO's longest wait and its p99 in steps."""
 OCTAVE, NUM_BINS = 64, 1024
-SIZE = BINS + NUM_BINS
-"""Numbers of memory that are needed, from its first place on."""
+MEMORY = Memory(admitted=1, late=1, longest=1, usual=1, bins=NUM_BINS)
+"""With what the memory of a policy that uses this begins: admissions so far, those of them that waited long, FIFO's
+longest wait and its p99 in steps, and the histogram of its waits."""
+M = MEMORY.places
 EARLY_USUAL, EARLY_WORST = 0.9, 0.85
 """Shares of the limits at which requests are due: not all that are can be admitted in the same step."""
 OUTLYING = 1.4
@@ -37,7 +38,7 @@ def waited(view: View, request: int) -> float:
 @frugal
 def worst_limit(view: View, times: float) -> float:
     """Steps after which any request is due; infinite for 0 times."""
-    longest = max(min(view.memory[LONGEST], OUTLYING * view.memory[USUAL]), 1.0)
+    longest = max(min(view.memory[M.longest], OUTLYING * view.memory[M.usual]), 1.0)
     return EARLY_WORST * times * longest if times > 0 else math.inf
 
 
@@ -46,8 +47,8 @@ def usual_limit(view: View, times: float, worst: float) -> float:
     """Steps after which most requests are due: `worst` while few have been late, and for 0 times."""
     if times == 0 or worst == math.inf:
         return worst
-    usual = min(EARLY_USUAL * times * max(view.memory[USUAL], 1.0), worst)
-    late = view.memory[LATE] / max(view.memory[ADMITTED], 1.0)
+    usual = min(EARLY_USUAL * times * max(view.memory[M.usual], 1.0), worst)
+    late = view.memory[M.late] / max(view.memory[M.admitted], 1.0)
     freedom = min(max((LATE_AT_MOST - late) / (LATE_AT_MOST - LATE_FREELY), 0.0), 1.0)
     return float(usual * (worst / usual) ** freedom)
 
@@ -56,20 +57,20 @@ def usual_limit(view: View, times: float, worst: float) -> float:
 def note_admissions(view: View, requests: IntArray, count: int, times: float) -> None:
     """Take this step's admissions into account: late are those beyond that many times FIFO's p99, in whole steps."""
     memory = view.memory
-    limit = math.ceil(NEARLY * times * max(memory[USUAL], 1.0))
+    limit = math.ceil(NEARLY * times * max(memory[M.usual], 1.0))
     for index in range(count):
-        memory[LATE] += waited(view, requests[index]) > limit
-    first = int(memory[ADMITTED])
+        memory[M.late] += waited(view, requests[index]) > limit
+    first = int(memory[M.admitted])
     for request in range(first, first + count):
         wait = waited(view, request)
-        memory[LONGEST] = max(memory[LONGEST], wait)
-        memory[BINS + min(math.ceil(OCTAVE * math.log2(1.0 + wait)), NUM_BINS - 1)] += 1.0
-    memory[ADMITTED] += count
+        memory[M.longest] = max(memory[M.longest], wait)
+        memory[M.bins + min(math.ceil(OCTAVE * math.log2(1.0 + wait)), NUM_BINS - 1)] += 1.0
+    memory[M.admitted] += count
     below = 0.0
     for index in range(NUM_BINS):
-        below += memory[BINS + index]
-        if below >= 0.99 * memory[ADMITTED]:
-            memory[USUAL] = math.floor(2.0 ** (index / OCTAVE)) - 1.0
+        below += memory[M.bins + index]
+        if below >= 0.99 * memory[M.admitted]:
+            memory[M.usual] = math.floor(2.0 ** (index / OCTAVE)) - 1.0
             break
 
 

@@ -25,6 +25,7 @@ from lbal.analyzers.errors import UsageError, unknown_name
 from lbal.analyzers.registry import Registry, classes_in, defined_in, guarded, what_was_raised
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.checks import check_policy
+from lbal.replay.policy.named import Memory
 from lbal.replay.policy.view import View
 
 Binding = Literal["pool", "immediate"]
@@ -68,6 +69,9 @@ class Policy(ABC):
     given_label: ClassVar[str] = ""
     """What the user calls this one, if anything: set on the instance by `parse_policy`."""
 
+    memory: ClassVar[Memory] = Memory()
+    """What it keeps between decisions, by name; all starts at 0."""
+
     def parameters(self) -> dict[str, Any]:
         """The parameters by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -78,8 +82,8 @@ class Policy(ABC):
         return np.array([_as_number(value, hints[name]) for name, value in self.parameters().items()], dtype=np.float64)
 
     def memory_size(self, dp_size: int) -> int:
-        """Numbers of its own that the policy keeps between decisions; they start at 0."""
-        return 0
+        """How many numbers `memory` has."""
+        return self.memory.size(self, dp_size)
 
     def statistics(self, memory: FloatArray) -> dict[str, Any]:
         """What the policy has to say of a replay, from the memory that it left: the `solver` record of the run."""

@@ -21,13 +21,12 @@ from typing import Literal
 
 from lbal.analyzers.trace.trace import FloatArray
 from lbal.replay.policy.compilable import frugal
+from lbal.replay.policy.named import parameters_of
 from lbal.replay.policy.policy import Policy
 from lbal.replay.policy.view import View
 
 PredictorName = Literal["survival", "mean", "none", "oracle", "noisy"]
 SURVIVAL, MEAN, NONE, ORACLE, NOISY = range(5)
-PREDICTOR, REL = 0, 1
-"""Places in `View.parameters` of the parameters that `Predicting` gives to a policy."""
 USUAL_ERROR = 0.3
 FOREVER = 1 << 40
 """Steps that a request stays of which nothing is known."""
@@ -65,6 +64,10 @@ class Predicting(Policy):
         return self.predictor in ("survival", "mean")
 
 
+P = parameters_of(Predicting)
+"""Their places in every policy that predicts: the first ones (`check_policy` holds it)."""
+
+
 @frugal
 def completed_longer_than(view: View, age: int) -> int:
     """n(age): completed requests that had more than `age` output tokens."""
@@ -80,13 +83,13 @@ def survival(view: View, age: int, steps: int) -> float:
 @frugal
 def predicted_stay(view: View, request: int, age: int) -> int:
     """Steps that a request will take part in, the next included, by a predictor that is certain (not `survival`)."""
-    predictor = view.parameters[PREDICTOR]
+    predictor = view.parameters[P.predictor]
     if predictor == ORACLE:
         return max(int(view.output_tokens[request]) - age, 1)
     if predictor == NOISY:
         first, second = view.draws[request, 0], view.draws[request, 1]
         normal = math.sqrt(-2.0 * math.log(1.0 - first)) * math.cos(2.0 * math.pi * second)
-        length = view.output_tokens[request] * math.exp(view.parameters[REL] * normal)
+        length = view.output_tokens[request] * math.exp(view.parameters[P.rel] * normal)
         return max(int(min(length, float(FOREVER)) + 0.5) - age, 1)
     if predictor == MEAN and completed_longer_than(view, 0) > 0:
         return max(int(view.tokens_completed[0] / completed_longer_than(view, 0) + 0.5) - age, 1)
@@ -96,7 +99,7 @@ def predicted_stay(view: View, request: int, age: int) -> int:
 @frugal
 def fill_alive(view: View, request: int, age: int, alive: FloatArray) -> None:
     """Write P(alive after h more steps) to `alive[h]`, h = 0..H, for a request of that age (0 for a waiting one)."""
-    if view.parameters[PREDICTOR] == SURVIVAL:
+    if view.parameters[P.predictor] == SURVIVAL:
         for h in range(len(alive)):
             alive[h] = survival(view, age, h)
         return
@@ -112,7 +115,7 @@ def steps_inside(view: View, request: int, age: int, horizon: int) -> float:
     It is chat = (1-p)*H + p*mu of arXiv 2605.06113: with r the steps that are left to it after the next one,
     p = P(r < H) and mu the mean of r if so, chat = E[min(r, H)].
     """
-    if view.parameters[PREDICTOR] != SURVIVAL:
+    if view.parameters[P.predictor] != SURVIVAL:
         return float(min(predicted_stay(view, request, age) - 1, horizon))
     seen = 0
     for later in range(age + 1, min(age + horizon + 1, len(view.survivors))):

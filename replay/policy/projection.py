@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.compilable import frugal
-from lbal.replay.policy.predictors import PREDICTOR, SURVIVAL, age_of, completed_longer_than, predicted_stay
+from lbal.replay.policy.predictors import SURVIVAL, age_of, completed_longer_than, predicted_stay
+from lbal.replay.policy.predictors import P as PREDICTING
 from lbal.replay.policy.view import View
 
 
@@ -39,7 +40,7 @@ def add_expected(
     longest = view.attention_window - prompt
     fixed = per_token * prompt + per_request
     growth = per_token * view.drift
-    if view.parameters[PREDICTOR] == SURVIVAL:
+    if view.parameters[PREDICTING.predictor] == SURVIVAL:
         share = 1.0 / (completed_longer_than(view, age) + 1)
         known = max(min(len(row), len(view.survivors) - age), first)
         for h in range(first, known):

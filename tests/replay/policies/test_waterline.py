@@ -299,7 +299,9 @@ def test_it_keeps_to_the_contract_with_and_without_kv_capacity(seed):
 def test_fifos_waits_are_known_while_others_are_served():
     """Admissions 2, 1, 3 per step of a pool that is refilled to 4: FIFO's waits follow from the counts alone."""
     view = View(**dict.fromkeys(View._fields))._replace(
-        arrived_step=np.array([0, 0, 0, 0, 1, 1, 2, 3, 3, 3]), clock=np.zeros(3), memory=np.zeros(fifo_waits.SIZE)
+        arrived_step=np.array([0, 0, 0, 0, 1, 1, 2, 3, 3, 3]),
+        clock=np.zeros(3),
+        memory=np.zeros(fifo_waits.MEMORY.size(None, 0)),
     )
     for step, chosen in enumerate([[3, 0], [5], [1, 4, 6]]):
         view.clock[0] = step
@@ -317,7 +319,9 @@ def test_the_histograms_p99_is_fifos(shared):
     workload = lengths(5000, 2)
     cluster = Cluster(8, 16, TOKENS_ONLY)
     waits = replay(workload, cluster, Fcfs(), Conditions("backlog")).waited_steps
-    view = View(**dict.fromkeys(View._fields))._replace(clock=np.zeros(3), memory=np.zeros(fifo_waits.SIZE))
+    view = View(**dict.fromkeys(View._fields))._replace(
+        clock=np.zeros(3), memory=np.zeros(fifo_waits.MEMORY.size(None, 0))
+    )
     replayed = replay(workload, cluster, Fcfs(), Conditions("backlog"))
     view = view._replace(arrived_step=replayed.admitted_step - replayed.waited_steps)
     for step in range(int(replayed.admitted_step.max()) + 1):
