@@ -43,7 +43,9 @@ def _refusal(value: Any, shape: Any, file: str, message: str) -> InputError:
     if missing is not None:
         name = missing[1]
         told = _message(_with(value, keys, {**part, name: None}), shape).partition(" - at ")[0]
-        expected = _expected(told) or "a value"
+        if not told:
+            return _input_error(file, f"{place}.{name}", "is missing", "a value or null")
+        expected = _expected(told)
         return _input_error(file, f"{place}.{name}", "None does not fit", expected)
     expected = _expected(told)
     problem = "is not a number" if "number" in expected and "whole" not in expected else "does not fit"

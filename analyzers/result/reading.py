@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from lbal.analyzers.barrier.thinned import SERIES_COLUMNS, StepSeries
@@ -18,8 +18,10 @@ from lbal.analyzers.result.shapes import MeasureShape, ResultShape, RunShape
 EXPECTED = "a result (-o name.json)"
 PLAIN = {field.name for field in fields(Result)} - {"runs"}
 """Fields of a result that are as JSON has them."""
-SHAPED = {"metrics", "headroom", "drawn", "details", "timeline"}
-"""Fields of a run that are not."""
+LOADS = {"kv_tokens_mean", "kv_tokens_straggler", "num_running_mean", "num_running"}
+NUMBERS = {"ranks", "attribution", "worst_steps"}
+SHAPED = {"metrics", "headroom", "drawn", "details", "timeline"} | NUMBERS
+"""Fields of a run in which what is unknown is null in JSON and nan here, and all that are not as JSON has them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def result_of(record: Mapping[str, Any], name: str) -> Result:
         **{"command": "", "config": {}, "inputs": [], **{key: record[key] for key in PLAIN & record.keys()}},
     )
     _distinct(name, result)
-    return result
+    return replace(result, workload=_known(result.workload))
 
 
 def _record(name: str) -> dict[str, Any]:
@@ -80,11 +82,21 @@ def _run(name: str, place: str, run: Mapping[str, Any], shape: RunShape) -> Run:
     told = {field.name for field in fields(Run)}
     return Run(
         **{key: value for key, value in run.items() if key in told - SHAPED},
+        **{key: _known(run[key]) for key in NUMBERS & run.keys()},
         metrics=_measures(shape.metrics),
         headroom=_measures(shape.headroom),
         drawn=None if shape.drawn is None else _drawn(name, f"{place}.drawn", run["drawn"]),
         details={key: value for key, value in run.items() if key not in told},
     )
+
+
+def _known(value: Any, key: str = "") -> Any:
+    """The same with nan for null: an unknown number; loads that a trace does not tell stay None, as in `known_part`."""
+    if isinstance(value, dict):
+        return {name: _known(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_known(item) for item in value]
+    return math.nan if value is None and key not in LOADS else value
 
 
 def _measures(shapes: Mapping[str, MeasureShape]) -> dict[str, Measure]:

@@ -23,11 +23,13 @@ def render(
 ) -> None:
     """Show a stored result as its command did, and write reports of it, charts included, without computing anew."""
     from lbal.analyzers.result.reading import read_result
+    from lbal.analyzers.result.showing import check_showable
     from lbal.cli.output.console import check_reports, deliver
 
     outputs = output or []
     check_reports(outputs, force=force, reads=[result])
     stored = read_result(result)
+    check_showable(stored.result, stored.name)
     _refuse_single_steps(stored.name, outputs, stored.result)
     deliver(stored.result, as_json=as_json, outputs=outputs, force=force)
 

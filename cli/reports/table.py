@@ -351,7 +351,7 @@ def _calibration(found: Mapping[str, Any], width: int) -> Iterator[RenderableTyp
 def _rank_fit(rank: Mapping[str, Any]) -> list[str]:
     factor = rank["factor"]
     factors = ["n/a"] * 3 if factor is None else [f"{factor[key]:.3f}" for key in ("value", "low", "high")]
-    known = rank["observations"] > 0
+    known = rank["observations"] > 0 and rank["residual_p50"] is not None and rank["residual_p95"] is not None
     residuals = [f"{rank['residual_p50']:+.2%}", percent(rank["residual_p95"])] if known else ["n/a"] * 2
     return [str(rank["rank"]), f"{rank['observations']:,}", *factors, *residuals]
 

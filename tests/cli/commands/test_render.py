@@ -17,9 +17,14 @@ SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 STEPS, REQUESTS, TINY = (
     str(SAMPLES / name) for name in ("skewed_8_ranks.jsonl", "requests_2000.jsonl", "two_ranks_three_steps.jsonl")
 )
+UNKNOWN = """{"lbal_trace": 1, "dp_size": 2, "max_num_seqs": 4}
+{"step": 0, "step_ms": 20, "kv_tokens": [null, null], "num_running": [1, 2]}
+{"step": 1, "step_ms": 21, "kv_tokens": [null, null], "num_running": [1, 4]}
+"""
 SUFFIXES = [cls.suffixes[0] for cls in REPORTS.classes() if "timeline" not in cls.needs]
 COMMANDS = {
     "analyze": ["analyze", STEPS, "--bands"],
+    "unknown loads": ["analyze", "{unknown}"],
     "analyze requests": ["analyze", REQUESTS],
     "replay": ["replay", STEPS, "--policy", "recorded", "--policy", "jsq"],
     "repeats": ["replay", TINY, "--policy", "jsq", "--policy", "random", "--repeat", "2", "--jobs", "1"],
@@ -37,7 +42,9 @@ def base(tmp_path_factory):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_report_of_a_stored_result_is_that_of_its_command(name, base, tmp_path, capsys):
-    command = [part.format(base=base) for part in COMMANDS[name]]
+    unknown = tmp_path / "unknown.jsonl"
+    unknown.write_text(UNKNOWN)
+    command = [part.format(base=base, unknown=unknown) for part in COMMANDS[name]]
     outputs = [part for suffix in SUFFIXES for part in ("-o", str(tmp_path / f"direct{suffix}"))]
     capsys.readouterr()
     assert run([*command, *outputs]) == 0
@@ -86,6 +93,44 @@ def test_what_is_no_result_is_one_line(content, message, tmp_path, capsys):
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["config", "max_num_seqs"], ..., "config.max_num_seqs: None does not fit, expected a whole number"),
+        (["config", "step_model", "a"], "x", "config.step_model.a: 'x' is not a number, expected a number"),
+        (["config", "power_model", "wait_watts", "high"], None, "config.power_model.wait_watts.high: None is not a n"),
+        (["inputs", 0, "name"], 3, "inputs[0].name: 3 does not fit, expected text"),
+        (["runs", 0, "staleness"], ..., "runs[0].staleness: None does not fit, expected an object"),
+        (["headroom", "findings"], ..., "headroom.findings: None does not fit, expected a list"),
+        (
+            ["runs", 0, "ranks", 1, "straggler_fraction"],
+            ...,
+            "runs[0].ranks[1].straggler_fraction: is missing, expected a value or null",
+        ),
+    ],
+)
+def test_what_reports_need_is_named_where_it_lacks(path, value, message, base, tmp_path, capsys):
+    record = json.loads(Path(base).read_text())
+    part = record
+    for key in path[:-1]:
+        part = part[key]
+    if value is ...:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = value
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert run(["render", str(tmp_path / "x.json")]) == 2
+    assert f"x.json: {message}" in capsys.readouterr().err
+
+
+def test_ranks_with_an_unknown_figure_are_shown(base, tmp_path, capsys):
+    record = json.loads(Path(base).read_text())
+    record["runs"][0]["ranks"][0]["kv_tokens_mean"] = None
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    assert run(["render", str(tmp_path / "x.json"), "-o", str(tmp_path / "x.html")]) == 0
 
 
 def test_single_steps_are_not_stored_and_nothing_is_written_then(base, tmp_path, capsys):
