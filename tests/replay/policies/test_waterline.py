@@ -18,7 +18,7 @@ from lbal.analyzers.trace.formats import read_trace
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.experiment.figures import run_of
 from lbal.replay.policies.fcfs import Fcfs
-from lbal.replay.policies.waterline import BERTHS, Waterline, place_in
+from lbal.replay.policies.waterline import Waterline, place_in
 from lbal.replay.policy import fifo_waits
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.policy.view import View
@@ -308,11 +308,11 @@ def test_fifos_waits_are_known_while_others_are_served():
         fifo_waits.note_admissions(view, np.array(chosen), len(chosen), 3.0)
     # FIFO: requests 0 and 1 in step 0, request 2 in step 1 (waited 1), requests 3 (2), 4 (1) and 5 (1) in step 2.
     memory = view.memory
-    assert memory[fifo_waits.ADMITTED] == 6
-    assert memory[fifo_waits.LONGEST] == 2
-    assert memory[fifo_waits.BINS] == 2, "no wait"
-    assert memory[fifo_waits.BINS + fifo_waits.OCTAVE] == 3, "one step: a full octave above none"
-    assert memory[fifo_waits.USUAL] == 2
+    assert memory[fifo_waits.M.admitted] == 6
+    assert memory[fifo_waits.M.longest] == 2
+    assert memory[fifo_waits.M.bins] == 2, "no wait"
+    assert memory[fifo_waits.M.bins + fifo_waits.OCTAVE] == 3, "one step: a full octave above none"
+    assert memory[fifo_waits.M.usual] == 2
 
 
 def test_the_histograms_p99_is_fifos(shared):
@@ -328,14 +328,14 @@ def test_the_histograms_p99_is_fifos(shared):
         view.clock[0] = step
         admitted = np.flatnonzero(replayed.admitted_step == step)
         fifo_waits.note_admissions(view, admitted, len(admitted), 3.0)
-    assert view.memory[fifo_waits.LONGEST] == waits.max()
-    assert view.memory[fifo_waits.USUAL] == pytest.approx(np.quantile(waits, 0.99), rel=0.02)
+    assert view.memory[fifo_waits.M.longest] == waits.max()
+    assert view.memory[fifo_waits.M.usual] == pytest.approx(np.quantile(waits, 0.99), rel=0.02)
 
 
 def test_a_request_is_found_in_the_pool():
     pool = np.array([3, 5, 9])
     assert [place_in(pool, request) for request in (-1, 3, 4, 9, 10)] == [-1, 0, -1, 2, -1]
-    assert Waterline().memory_size(7) == BERTHS + 7
+    assert Waterline().memory_size(7) == Waterline.memory.places.berths + 7
 
 
 @pytest.mark.parametrize(
