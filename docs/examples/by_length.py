@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from lbal.replay.policy.policy import Router
+from lbal.replay.policy.policy import PlainRouter
 from lbal.replay.policy.view import View
 
 
 @dataclass(frozen=True)
-class ByLength(Router):
+class ByLength(PlainRouter):
     """Prompts from `long_from` tokens go to the last `long_ranks` ranks while these have room, others elsewhere."""
 
     long_from: int = 8_000
@@ -20,14 +20,13 @@ class ByLength(Router):
 
     name: ClassVar[str] = "by-length"
     looks_at: ClassVar[str] = "prompts and requests"
-    compiled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse a number of ranks that makes no sense."""
         if self.long_ranks < 1:
             raise ValueError(f"long_ranks: {self.long_ranks} is too small, expected at least 1")
 
-    def choose(self, view: View, request: int) -> int:  # type: ignore[override]
+    def choose(self, view: View, request: int) -> int:
         """The eligible rank of its own group with the fewest requests; of the other group where its own is full."""
         is_long = view.prompt_tokens[request] >= self.long_from
         in_group = (np.arange(view.dp_size) >= view.dp_size - self.long_ranks) == is_long

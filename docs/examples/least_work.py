@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lbal.replay.policy.policy import WAIT, Router
+from lbal.replay.policy.named import parameters_of
+from lbal.replay.policy.scored import Scored
 from lbal.replay.policy.view import View
-
-PER_REQUEST = 0
-"""Place of the parameter in `view.parameters`: they stand there in the order of the fields."""
 
 
 @dataclass(frozen=True)
-class LeastWork(Router):
+class LeastWork(Scored):
     """The rank with the least work: its KV tokens, and every request counts as some tokens more."""
 
     per_request: float = 10_000.0
@@ -23,12 +21,10 @@ class LeastWork(Router):
     looks_at: ClassVar[str] = "KV tokens and requests"
 
     @staticmethod
-    def choose(view: View, request: int) -> int:
-        """The eligible rank with the least work; the lowest of equals."""
-        best, least = WAIT, 0.0
-        for rank in range(view.dp_size):
-            requests = view.num_running[rank] + view.num_waiting[rank]
-            work = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.parameters[PER_REQUEST] * requests
-            if view.eligible[rank] and (best == WAIT or work < least):
-                best, least = rank, work
-        return best
+    def score(view: View, request: int, rank: int) -> float:
+        """The work of a rank; the least wins, of equals the lowest rank."""
+        requests = view.num_running[rank] + view.num_waiting[rank]
+        return float(view.kv_tokens[rank] + view.tokens_waiting[rank] + view.parameters[P.per_request] * requests)
+
+
+P = parameters_of(LeastWork)

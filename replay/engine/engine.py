@@ -247,8 +247,8 @@ def _explained(policy: Policy) -> Iterator[None]:
     except PluginError as error:
         if isinstance(error.__cause__, IndexError):
             raise PolicyError(
-                f"policy {policy.name}: its rule reads or writes outside an array, expected a memory_size for all that "
-                "it keeps (compiled = False shows the line)"
+                f"policy {policy.name}: its rule reads or writes outside an array, expected a memory for all that it "
+                "keeps (compiled = False shows the line)"
             ) from error
         raise
 

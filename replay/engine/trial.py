@@ -25,6 +25,7 @@ from lbal.analyzers.errors import PolicyError
 from lbal.analyzers.registry import is_own, what_was_raised
 from lbal.replay.engine import loop
 from lbal.replay.engine.engine import Cluster, Conditions, Prepared, prepared
+from lbal.replay.policy.checks import shown_file
 from lbal.replay.policy.policy import PlainRouter, PlainSelector, Policy, Router, Selector
 from lbal.replay.policy.view import View, read_only
 from lbal.replay.scenario.workload import Workload
@@ -161,7 +162,7 @@ def _told(error: BaseException, policy: Policy, ranks: int) -> str:
     """What went wrong, where in its file, and what to do about it."""
     file = getattr(sys.modules[type(policy).__module__], "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    place = f"{file}:{lines[-1]}: " if lines else ""
+    place = f"{shown_file(file)}:{lines[-1]}: " if file and lines else ""
     tried = f" (tried on {ranks} rank{'s' if ranks > 1 else ''})"
     if not isinstance(error, OutOfBoundsError):
         return f"{place}its rule raised {what_was_raised(error)}{tried}"
@@ -171,7 +172,7 @@ def _told(error: BaseException, policy: Policy, ranks: int) -> str:
 def _remedy(problem: str, policy: Policy) -> str:
     name = type(policy).__name__
     remedies: dict[str, Callable[[], str]] = {
-        "view.memory[": lambda: f"expected {name}.memory_size to return how many numbers the rule keeps",
+        "view.memory[": lambda: f"expected memory: ClassVar[Memory] = Memory(…) in {name} with all that the rule keeps",
         "view.parameters[": lambda: (
             f"expected a place among the parameters of {name}: " + (", ".join(policy.parameters()) or "it has none")
         ),

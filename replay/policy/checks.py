@@ -23,6 +23,12 @@ RULES = {
 _BINDINGS = ("pool", "immediate")
 
 
+def shown_file(file: str | Path) -> str:
+    """A file as it may stand in a message: seen from the working folder if it lies below it."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def check_policy(cls: type[Any]) -> None:
     """Raise `UsageError` for a class that cannot work as a policy."""
     from lbal.replay.policy.policy import Policy  # which has this module check its registry
@@ -113,7 +119,7 @@ def _check_view_fields(cls: type[Any]) -> None:
                 near = difflib.get_close_matches(name, View._fields, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise UsageError(
-                    f"{file}:{line}: class {cls.__name__}: the view has no field {name!r}: {hint}"
+                    f"{shown_file(file)}:{line}: class {cls.__name__}: the view has no field {name!r}: {hint}"
                     f"expected one of {', '.join(View._fields)}"
                 )
 
