@@ -14,6 +14,7 @@ from typing import TextIO
 
 from lbal.cli.interrupts import INTERRUPTED, MESSAGE, end_now, watch_signals
 
+HELP = frozenset({"--help", "-h", "--version"})
 FINE, GATE_FAILED, BAD_INPUT, INTERNAL_ERROR = 0, 1, 2, 3
 
 
@@ -43,6 +44,8 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Errors become one line on stderr."""
     from lbal.analyzers.errors import LbalError
 
+    if sys.stdout is None and HELP & {*arguments}:
+        return _refuse("standard output: is closed, expected one that can be written")
     for argument in arguments:
         if not argument.isprintable() and any("\ud800" <= character <= "\udfff" for character in argument):
             return _refuse(f"{argument!r}: is not UTF-8, expected arguments and file names in UTF-8")

@@ -54,7 +54,7 @@ class TableReport(Report):
 
     def render_for_stdout(self, result: Result) -> str:
         """For the terminal, as wide as it is and with emphasis; plain in a pipe, as wide as needed."""
-        terminal = sys.stdout.isatty()
+        terminal = sys.stdout is not None and sys.stdout.isatty()
         asked = os.environ.get("COLUMNS", "")
         width = shutil.get_terminal_size().columns if terminal else int(asked) if asked.isdigit() else PIPE_WIDTH
         return self.render_for(result, max(width, 40), terminal=terminal)

@@ -544,6 +544,12 @@ def test_one_output_named_twice_is_refused(requests, tmp_path, capsys):
     ("redirection", "code", "message"),
     [
         ("validate {trace} >&-", 2, "standard output: is closed"),
+        ("analyze {trace} >&-", 2, "standard output: is closed"),
+        ("analyze {trace} --json >&-", 2, "standard output: is closed"),
+        ("convert {trace} - >&-", 2, "standard output: is closed"),
+        ("list policies >&- 2>&-", 2, ""),
+        ("--version >&-", 2, "standard output: is closed"),
+        ("analyze --help >&-", 2, "standard output: is closed"),
         ("validate {trace} > /dev/full", 2, "standard output: cannot be written"),
         ("--help > /dev/full", 2, "standard output: cannot be written"),
         ("validate - <&-", 2, "<stdin>: is closed"),
