@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from forward_passes import record
+from vllm_lines import iteration
 
 from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.trace.formats import FORMATS, ReadOptions, read_trace
@@ -64,6 +65,7 @@ TEXTS = {
     '"queued_ts": 69.0, "scheduled_ts": 69.5, "last_token_ts": 71.0}\n',
     "qwen-bailian": '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 61.25, "input_length": 10, "output_length": 5, '
     '"type": "text", "turn": 1, "hash_ids": [1]}\n',
+    "vllm-iterations": "".join(iteration("C", rank, step, 4, kv_percent=5) for step in (7, 8) for rank in (0, 1)),
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 

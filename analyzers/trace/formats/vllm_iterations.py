@@ -1,0 +1,135 @@
+"""vLLM's line per iteration (`--enable-logging-iteration-details`), in the three generations that there are."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, MANGLED, NO_BARRIER, VllmLog
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import FloatArray
+
+LOOKS_LIKE_ONE = re.compile(rb"Iteration\(\d{1,15}\):")
+LINE = re.compile(
+    rb"(?:Engine (\d{1,4}): )?Iteration\((\d{1,15})\): (\d{1,9}) context requests, (\d{1,12}) context tokens, "
+    rb"(\d{1,9}) generation requests, \d{1,12} generation tokens, iteration elapsed time: (\d{1,9}\.\d{1,6}) ms"
+    rb"( \(dummy\))?(?:, \w{1,16} KV cache usage: (\d{1,3}\.\d{1,4})%)?"
+)
+GENERATIONS = {"A": "0.14.1 to 0.22.1", "B": "0.23.0 to 0.25.1", "C": "0.26.0 or later"}
+WAITS = (
+    "`iteration elapsed time` already contains the wait at the barrier, and under async scheduling only what is left "
+    "of the step: idle is modelled from the loads of the ranks"
+)
+NO_TOKENS = (
+    "iteration lines tell no KV tokens{}: figures in tokens are n/a and idle is of request counts only; {} gives KV use"
+)
+APART_MS = 5_000.0
+"""Iterations of one number on two ranks further apart than this are not one step."""
+
+
+class VllmIterationsReader(LogReader):
+    """vLLM's iteration lines (`--enable-logging-iteration-details`, 0.14.1 or later): requests of each rank and step.
+
+    `num_running` counts the requests of the iteration, in context and in generation.
+    """
+
+    name = "vllm-iterations"
+    time_unit = "ms"
+    engine = "vllm"
+    title = "a vLLM log with iteration lines"
+    signature = re.compile(rb"Iteration\(\d{1,15}\): \d{1,9} context requests, ")
+    alignment = "step"
+    resolution = "step"
+    precedence = 2
+
+    def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
+        """The iterations of all ranks that write to this log; which generation it is decides what aligns them."""
+        log, seen = VllmLog(records), _Seen()
+        for data in log.parts(source):
+            found = list(LINE.finditer(data))
+            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
+            if not found:
+                continue
+            engine, step, context, tokens, generation, elapsed_ms, dummy, kv = zip(
+                *(match.groups() for match in found), strict=True
+            )
+            named, time_ms = log.places(data, [match.start() for match in found])
+            rank = numbers(engine)
+            rank = np.where(np.isnan(rank), named, rank)
+            columns = {"rank": rank, "step": numbers(step), "time_ms": time_ms}
+            seen.add(columns, engine=any(engine), kv=any(kv), dummy=any(dummy))
+            columns |= {
+                "num_running": numbers(context) + numbers(generation),
+                "prefill_tokens": numbers(tokens),
+                "step_ms": numbers(elapsed_ms),
+            }
+            columns |= {"kv_fraction": numbers(kv) / 100} if any(kv) else {}
+            records.extend(columns)
+        _conclude(records, log, seen, options)
+
+
+class _Seen:
+    """What tells the generation of the lines, and whether their numbers are of one step on all ranks."""
+
+    def __init__(self) -> None:
+        self.has_engine = self.has_kv = self.has_dummies = False
+        self.ranks: set[float] = set()
+        self.apart = self.together = 0
+        self._times: dict[float, float] = {}
+
+    def add(self, columns: dict[str, FloatArray], *, engine: bool, kv: bool, dummy: bool) -> None:
+        self.has_engine |= engine
+        self.has_kv |= kv
+        self.has_dummies |= dummy
+        self.ranks |= {rank for rank in np.unique(columns["rank"]) if not np.isnan(rank)}
+        if len(self.ranks) < 2:
+            self._times.update(zip(columns["step"], columns["time_ms"], strict=True))
+            return
+        own = columns["rank"] != min(self.ranks)
+        self._times.update(zip(columns["step"][~own], columns["time_ms"][~own], strict=True))
+        first = np.array([self._times.get(step, np.nan) for step in columns["step"][own]])
+        gap = np.abs(first - columns["time_ms"][own])
+        self.apart += int((gap > APART_MS).sum())
+        self.together += int((gap <= APART_MS).sum())
+        if len(self._times) > 1 << 18:
+            self._times.clear()
+
+    @property
+    def generation(self) -> str:
+        """A, B or C; A where nothing tells A from B, as it claims least."""
+        return "C" if self.has_engine or self.has_kv else "B" if self.has_dummies else "A"
+
+
+def _conclude(records: RankStepsBuilder, log: VllmLog, seen: _Seen, options: ReadOptions) -> None:
+    generation = seen.generation
+    version = records.facts.engine_version
+    if generation == "A" and version and (minor := re.match(r"0\.(\d+)", version)) and 23 <= int(minor[1]) <= 25:
+        generation = "B"
+    records.facts.config["iteration_lines"] = f"generation {generation}, vLLM {GENERATIONS[generation]}"
+    records.facts.engine_version = version or GENERATIONS[generation]
+    records.note(WAITS)
+    several = len(seen.ranks) > 1 or (records.facts.dp_size or 1) > 1
+    if generation == "A":
+        records.alignment = "time"
+        if several:
+            records.note(
+                "generation A of vLLM's iteration lines (0.14.1 to 0.22.1): each rank numbers its own iterations, so "
+                "ranks are joined by the clock, and steps without work are not logged: idle of ranks without work "
+                "is unseen; vLLM 0.23.0 or later numbers steps alike on all ranks"
+            )
+    elif seen.apart > seen.together:
+        records.alignment = "time"
+        records.note(NO_BARRIER)
+        several = False
+    elif generation == "C":
+        records.gaps_are_idle = not seen.has_dummies
+    if several and not (log.has_experts or seen.has_dummies):
+        records.note(BARRIER_DEPENDS)
+    if not seen.has_kv:
+        records.note(NO_TOKENS.format("", "vLLM 0.26.0 or later"))
+    elif not (records.facts.kv_capacity_tokens or options.kv_capacity):
+        why = ", and the log not what fits on a rank"
+        records.note(NO_TOKENS.format(why, "the server's start in the log (`GPU KV cache size`) or --kv-capacity"))
