@@ -13,8 +13,7 @@ and the straggler is chosen anew until it stays.
 
 Coefficients are non-negative. Errors count relative to the fitted time, as in the presets, and outliers are weighed
 down (Tukey's biweight, 4.685 scaled median deviations, after Huber's weights; Huber and Ronchetti, Robust Statistics).
-Intervals are 95% percentiles of a bootstrap over blocks of consecutive steps (Kuensch, 1989), so that noise may be
-correlated from step to step. Assumption: what is not explained by L, n and P does not depend on them.
+Intervals are over blocks of consecutive steps (`uncertainty.py`), so that noise may be correlated from step to step. Assumption: what is not explained by L, n and P does not depend on them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,9 @@ import numpy as np
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_steps
-from lbal.analyzers.calibration.robust_fit import FEWEST_OF_RANK, NAMES, Interval, RobustFit, bootstrap
+from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
+from lbal.analyzers.calibration.robust_fit import RobustFit
+from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
 
@@ -137,7 +138,7 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
     source = trace.meta.source
     steps, notes = _measured_steps(trace)
     fit = _fit(steps, source)
-    intervals, factors = bootstrap(fit)
+    intervals, factors = uncertainty(fit)
     _refuse_vague(fit, intervals, source)
     ranks = _rank_fits(fit, factors)
     model = _model(fit, intervals, ranks, name or f"calibrated on {source}", source)
@@ -248,7 +249,7 @@ def _unexplained(values: FloatArray, others: FloatArray) -> float:
 
 
 def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -> None:
-    mean_s = fit.y.mean() / 1e3
+    mean_s = (fit.y.mean() + fit.extra_ms) / 1e3
     if intervals["a"].value + intervals["b"].value <= 0:
         raise InputError(
             source,
@@ -259,8 +260,8 @@ def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -
         if name not in intervals:
             continue
         interval, load = intervals[name], fit.loads[:, index].mean()
-        if (interval.high - interval.low) / 2 * load > WIDEST * mean_s:
-            share = (interval.high - interval.low) / 2 * load / mean_s
+        share = (interval.high - interval.low) / 2 * load / mean_s
+        if share > WIDEST:
             raise InputError(
                 source,
                 f"{len(fit.steps):,} steps cannot tell {name}: its 95% interval leaves {share:.0%} of a mean time "
@@ -269,20 +270,17 @@ def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -
             )
 
 
-def _rank_fits(fit: RobustFit, factors: FloatArray) -> tuple[RankFit, ...]:
+def _rank_fits(fit: RobustFit, factors: Sequence[Interval]) -> tuple[RankFit, ...]:
     fitted = np.maximum(fit.effective_loads() @ fit.coefficients, 1e-12)
     residual = fit.y / fitted - 1
-    low, high = np.percentile(factors, [2.5, 97.5], axis=0)
     found = []
     for rank in range(fit.steps.dp_size):
         own = residual[fit.rank == rank]
-        value = float(fit.factor[rank])
-        known = len(own) >= FEWEST_OF_RANK
         found.append(
             RankFit(
                 rank=rank,
                 observations=len(own),
-                factor=Interval(value, min(float(low[rank]), value), max(float(high[rank]), value)) if known else None,
+                factor=factors[rank] if len(own) >= FEWEST_OF_RANK else None,
                 residual_median=float(np.median(own)) if len(own) else np.nan,
                 residual_p95=float(np.percentile(np.abs(own), 95)) if len(own) else np.nan,
             )

@@ -1,4 +1,4 @@
-"""A robust, non-negative fit of step times to loads, with bootstrap intervals: the numbers behind a calibration.
+"""A robust, non-negative fit of step times to loads: the numbers behind a calibration.
 
 Loads have four columns, in the order of `NAMES`: 1, KV tokens, requests, prefill tokens. All but the first are
 multiplied by the factor of their rank. Times are in ms here; coefficients leave in seconds.
@@ -7,29 +7,16 @@ multiplied by the factor of their rank. Times are in ms here; coefficients leave
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.barrier.step_time import LEAST_SPEED, MOST_SPEED
+from lbal.analyzers.calibration.rank_sums import NAMES, RankSums, dropped, free_factors
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 HUBER, TUKEY, MAD = 1.345, 4.685, 1.4826
-ROUNDS = 12
-BLOCKS, REPLICATES = 50, 400
-FEWEST_OF_RANK = 30
-"""Observations that the factor of a rank needs."""
-NAMES = ("C", "a", "b", "p")
-
-
-class Interval(NamedTuple):
-    """A fitted value with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
+ROUNDS, MOST_ROUNDS = 6, 60
+STRAGGLER_ROUNDS = 12
 
 
 @dataclass
@@ -46,6 +33,8 @@ class RobustFit:
     """c, a, b, p in ms."""
     factor: FloatArray = field(default_factory=lambda: np.ones(0))
     """(G,) of each rank; 1 where there are too few observations."""
+    is_free: NDArray[np.bool_] = field(default_factory=lambda: np.ones(0, np.bool_))
+    """(G,) whether the factor of the rank is fitted."""
     weight: FloatArray = field(default_factory=lambda: np.ones(0))
     """(R,) robust weights, without those for relative errors."""
     extra_ms: float = 0.0
@@ -70,7 +59,7 @@ class RobustFit:
     def settle_with_stragglers(self) -> None:
         """Fit, choose the stragglers by the fit, and so on until they stay."""
         rows = np.arange(len(self.steps))
-        for _ in range(ROUNDS):
+        for _ in range(STRAGGLER_ROUNDS):
             self.settle()
             rank_ms = self.factor * np.einsum("sgk,k->sg", _all_loads(self.steps), self.coefficients[1:])
             chosen = rank_ms.argmax(axis=1)
@@ -79,39 +68,36 @@ class RobustFit:
             self.rank, self.loads = chosen, _loads(self.steps, rows, chosen)
 
     def settle(self) -> None:
-        """Alternate between coefficients, factors of ranks and robust weights."""
+        """Alternate between coefficients, factors and robust weights, then go on with both at once until they stay.
+
+        Alternating alone hardly moves where the constant and the factors of ranks can stand for each other.
+        """
         self.weight = np.ones(len(self.y))
         relative = 1 / np.maximum(self.y, self.y.mean() * 1e-3) ** 2
-        for turn in range(2 * ROUNDS):
-            effective = self.effective_loads()
-            gram, moment = _sums(effective, self.y, self.weight * relative)
-            self.coefficients = non_negative(gram, moment)
-            self._update_factors(self.weight * relative)
-            fitted = np.maximum(self.effective_loads() @ self.coefficients, self.y.mean() * 1e-3)
+        self.is_free = free_factors(self.rank, len(self.factor))
+        counts = ~dropped(self.rank, self.is_free)
+        for turn in range(MOST_ROUNDS):
+            sums = RankSums.of(self, self.weight * relative * counts)
+            before = self.coefficients, self.factor
+            if turn < ROUNDS:
+                self.coefficients, self.factor = sums.alternated(self.factor, self.is_free)
+            else:
+                self.coefficients, self.factor = sums.improved(self.coefficients, self.factor, self.is_free)
+            fitted = self.fitted_ms()
             relative = 1 / fitted**2
-            self.weight = _robust_weight((self.y - fitted) / fitted, redescending=turn >= 4)
+            self.weight = robust_weight((self.y - fitted) / fitted, redescending=turn >= 4)
+            if turn > ROUNDS and all(map(_is_close, before, (self.coefficients, self.factor))):
+                break
+
+    def fitted_ms(self) -> FloatArray:
+        """(R,) what the fit gives each observation; at least a thousandth of the mean, as errors are relative to it."""
+        return np.asarray(np.maximum(self.effective_loads() @ self.coefficients, self.y.mean() * 1e-3))
 
     def effective_loads(self) -> FloatArray:
         """(R, 4) loads with the factor of their rank; the constant has none."""
         effective = self.loads.copy()
         effective[:, 1:] *= self.factor[self.rank][:, None]
         return effective
-
-    def _update_factors(self, weight: FloatArray) -> None:
-        work = self.loads[:, 1:] @ self.coefficients[1:]
-        size = len(self.factor)
-        above = np.bincount(self.rank, weight * (self.y - self.coefficients[0]) * work, size).astype(np.float64)
-        below = np.bincount(self.rank, weight * work * work, size).astype(np.float64)
-        self.factor = _normalised(above, below, np.bincount(self.rank, minlength=size) >= FEWEST_OF_RANK)
-
-
-def _normalised(above: FloatArray, below: FloatArray, enough: NDArray[np.bool_]) -> FloatArray:
-    """above / below relative to its median over the ranks with enough observations; 1 for the others."""
-    known = enough & (below > 0) & (above > 0)
-    factor = np.divide(above, below, out=np.ones_like(above), where=known)
-    if known.any():
-        factor[known] /= np.median(factor[known])
-    return np.clip(factor, 1 / MOST_SPEED, 1 / LEAST_SPEED)
 
 
 def _all_loads(steps: StepArrays) -> FloatArray:
@@ -125,39 +111,9 @@ def _loads(steps: StepArrays, row: IntArray, rank: IntArray) -> FloatArray:
     return np.stack([np.ones(len(row)), steps.kv_tokens[row, rank], steps.num_running[row, rank], prefill], axis=1)
 
 
-def _sums(loads: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    weighted = loads * weight[:, None]
-    return loads.T @ weighted, weighted.T @ y
-
-
-def non_negative(gram: FloatArray, moment: FloatArray) -> FloatArray:
-    """The x >= 0 that minimises x'Gx - 2*m'x: the best of all supports, of which there are at most 15.
-
-    `gram` of shape (p, p), `moment` (p,); a load that is never there (a zero on the diagonal) gets 0.
-    """
-    scale = np.sqrt(np.diag(gram))
-    present = [index for index in range(len(moment)) if scale[index] > 0]
-    best, least = np.zeros(len(moment)), 0.0
-    for size in range(1, len(present) + 1):
-        for support in combinations(present, size):
-            part = np.ix_(support, support)
-            norm = scale[list(support)]
-            try:
-                found = np.linalg.solve(gram[part] / np.outer(norm, norm), moment[list(support)] / norm) / norm
-            except np.linalg.LinAlgError:
-                continue
-            if (found < 0).any():
-                continue
-            value = float(found @ gram[part] @ found - 2 * found @ moment[list(support)])
-            if value < least:
-                least, best = value, np.zeros(len(moment))
-                best[list(support)] = found
-    return best
-
-
-def _robust_weight(residual: FloatArray, *, redescending: bool) -> FloatArray:
+def robust_weight(residual: FloatArray, *, redescending: bool) -> FloatArray:
     """Huber's weights, or Tukey's, which leave gross outliers out altogether."""
-    scale = MAD * float(np.median(np.abs(residual - np.median(residual))))
+    scale = robust_scale(residual)
     if scale < 1e-9:
         return np.ones(len(residual))
     size = np.abs(residual) / scale
@@ -166,80 +122,10 @@ def _robust_weight(residual: FloatArray, *, redescending: bool) -> FloatArray:
     return np.minimum(1.0, HUBER / np.maximum(size, 1e-12))
 
 
-def bootstrap(fit: RobustFit) -> tuple[dict[str, Interval], FloatArray]:
-    """Coefficients in seconds with their intervals, and (REPLICATES, G) factors of ranks."""
-    weight = fit.weight / np.maximum(fit.effective_loads() @ fit.coefficients, fit.y.mean() * 1e-3) ** 2
-    blocks = min(BLOCKS, len(fit.steps) // 5)
-    block = fit.step_row * blocks // len(fit.steps)
-    sums = _BlockSums.of(fit, weight, block, blocks)
-    random = np.random.default_rng(0)
-    drawn = np.stack([np.bincount(random.integers(0, blocks, blocks), minlength=blocks) for _ in range(REPLICATES)])
-    found, factors = sums.refitted(drawn.astype(np.float64), fit)
-    found[:, 0] += _extra_replicates(fit, drawn, blocks)
-    values = fit.coefficients.copy()
-    values[0] += fit.extra_ms
-    low, high = np.percentile(found, [2.5, 97.5], axis=0)
-    present = [0, *[index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]]
-    intervals = {
-        NAMES[index]: Interval(
-            float(values[index]) / 1e3,
-            float(min(low[index], values[index])) / 1e3,
-            float(max(high[index], values[index])) / 1e3,
-        )
-        for index in present
-    }
-    return intervals, factors
+def robust_scale(residual: FloatArray) -> float:
+    """The standard deviation of the bulk of the residuals."""
+    return MAD * float(np.median(np.abs(residual - np.median(residual))))
 
 
-def _extra_replicates(fit: RobustFit, drawn: IntArray, blocks: int) -> FloatArray:
-    """(REPLICATES,) replicates of `extra_ms`: means of the medians of the blocks."""
-    steps = fit.steps
-    if steps.compute_ms is None or steps.step_ms is None:
-        return np.zeros(len(drawn))
-    extra = steps.step_ms - steps.compute_ms.max(axis=1)
-    block = np.arange(len(steps)) * blocks // len(steps)
-    medians = np.array([np.median(extra[block == index]) for index in range(blocks)])
-    return np.asarray(fit.extra_ms + drawn @ (medians - medians.mean()) / blocks)
-
-
-@dataclass(frozen=True)
-class _BlockSums:
-    """Sums per block of steps and rank: all that a refit with fixed robust weights needs."""
-
-    gram: FloatArray
-    """(blocks, G, 4, 4) of the plain loads."""
-    moment: FloatArray
-    """(blocks, G, 4)."""
-    enough: NDArray[np.bool_]
-    """(G,) whether the factor of a rank is fitted."""
-
-    @classmethod
-    def of(cls, fit: RobustFit, weight: FloatArray, block: IntArray, blocks: int) -> _BlockSums:
-        """From a fit, with the weights of its observations."""
-        size, cells = len(fit.factor), block * len(fit.factor) + fit.rank
-        width = len(NAMES)
-        gram, moment = np.zeros((blocks, size, width, width)), np.zeros((blocks, size, width))
-        for row in range(width):
-            left = weight * fit.loads[:, row]
-            moment[:, :, row] = np.bincount(cells, left * fit.y, blocks * size).reshape(blocks, size)
-            for column in range(row, width):
-                both = np.bincount(cells, left * fit.loads[:, column], blocks * size).reshape(blocks, size)
-                gram[:, :, row, column] = gram[:, :, column, row] = both
-        return cls(gram, moment, np.bincount(fit.rank, minlength=size) >= FEWEST_OF_RANK)
-
-    def refitted(self, drawn: FloatArray, fit: RobustFit) -> tuple[FloatArray, FloatArray]:
-        """Coefficients (R, 4) in ms and factors (R, G) for blocks drawn so often: `drawn` is (R, blocks)."""
-        found, factors = np.zeros((len(drawn), len(NAMES))), np.ones((len(drawn), len(fit.factor)))
-        for index, times in enumerate(drawn):
-            gram, moment = np.tensordot(times, self.gram, 1), np.tensordot(times, self.moment, 1)
-            coefficients, factor = fit.coefficients, fit.factor
-            for _ in range(3):
-                scale = np.ones((len(factor), len(NAMES)))
-                scale[:, 1:] = factor[:, None]
-                total = (gram * scale[:, :, None] * scale[:, None, :]).sum(axis=0)
-                coefficients = non_negative(total, (moment * scale).sum(axis=0))
-                above = moment[:, 1:] @ coefficients[1:] - coefficients[0] * (gram[:, 0, 1:] @ coefficients[1:])
-                below = np.einsum("gij,i,j->g", gram[:, 1:, 1:], coefficients[1:], coefficients[1:])
-                factor = _normalised(above, below, self.enough)
-            found[index], factors[index] = coefficients, factor
-        return found, factors
+def _is_close(before: FloatArray, after: FloatArray) -> bool:
+    return bool((np.abs(after - before) <= 1e-9 * np.abs(after)).all())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.calibration.calibration import calibrate
-from lbal.analyzers.calibration.robust_fit import non_negative
+from lbal.analyzers.calibration.rank_sums import non_negative
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
