@@ -11,9 +11,10 @@ import polars as pl
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
-from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.barrier.window import Window, window_bounds
+from lbal.analyzers.calibration.rank_times import RankTimes, explained
 from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
@@ -21,10 +22,6 @@ from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
-
-SLOW_RANK_FACTOR = 1.1
-MEDIAN_STEPS = 20_000
-"""Steps, evenly spaced, that the factor of a rank is the median of in a longer trace."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class StepAnalysis:
     rank_times: Basis
     step_times: Basis
     work_factor: FloatArray | None
-    """(G,) measured rank time over what its load explains, relative to the median rank; None without `compute_ms`."""
+    """(G,) factor of each rank against the median one (`calibration/rank_times.py`), NaN where unknown; None without
+    `compute_ms`."""
     notes: tuple[str, ...]
     headroom: Mapping[str, Measure]
     """How much of the idle was avoidable: always modelled, as it asks what other placements would have taken."""
@@ -93,8 +91,9 @@ def analyze_steps(
     steps, notes = known.steps, list(known.notes)
     recorded = trace.meta.kind == "recorded"
     measured = steps.compute_ms is not None
+    told = explained(steps, default) if measured and known.lacks is None else None
     if model is None:
-        model = _model_of(trace, known, default)
+        model = _model_of(trace, told, default)
         model = model if speeds is None else speeds(model)
     told_model, model = model, known.model(model)
     view = None if energy is None else energy(told_model)
@@ -106,7 +105,8 @@ def analyze_steps(
         admissions = None
     steps = steps.part(rows)
     curves = None if view is None else view.power.curves
-    accounts = account(steps, model, measured=measured, curves=curves)
+    constant_ms = 0.0 if told is None else told.constant_ms
+    accounts = account(steps, model, measured=measured, curves=curves, constant_ms=constant_ms)
     if recorded and not measured and accounts.over_step > len(accounts) / 2:
         raise UsageError(
             f"--step-model: {model.name} takes longer than the measured step in {accounts.over_step:,} of "
@@ -118,8 +118,7 @@ def analyze_steps(
         step_times=steps.step_ms is not None,
         sampled=trace.meta.resolution != "step",
     )
-    factor = _work_factor(steps, model) if measured and known.lacks is None else None
-    notes += _notes_on_times(accounts, factor)
+    notes += _notes_on_times(accounts, told)
     figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), known.lacks))
     figures |= _request_figures(trace, steps, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
@@ -139,7 +138,7 @@ def analyze_steps(
         known=known,
         rank_times=bases.rank_times,
         step_times=bases.step_times,
-        work_factor=factor,
+        work_factor=None if told is None else _work_factor(told),
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
         lengths_known=single is not None,
@@ -169,7 +168,7 @@ def _banded(steps: StepArrays, model: StepTimeModel, measured: bool, view: Energ
     return BandedRun.of(variants(model), totals, [{}] * len(totals))
 
 
-def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> list[str]:
+def _notes_on_times(accounts: BarrierAccounts, told: RankTimes | None) -> list[str]:
     """What the rank times say of the step model and of slow ranks."""
     notes = []
     if accounts.over_step:
@@ -177,24 +176,23 @@ def _notes_on_times(accounts: BarrierAccounts, factor: FloatArray | None) -> lis
             f"in {accounts.over_step:,} of {len(accounts):,} steps the largest rank time exceeds the step's wall time: "
             "the step model is too slow for this trace; name another with --step-model"
         )
-    if factor is not None:
+    if told is not None:
+        notes += told.notes
         notes += [
-            f"rank {rank} takes {factor[rank]:.2f}x the time that its load explains: look at its hardware, "
+            f"rank {rank} takes {told.factors[rank].value:.2f}x the time that its load explains: look at its hardware, "
             "its host or what else runs there"
-            for rank in np.flatnonzero(factor > SLOW_RANK_FACTOR)
+            for rank in told.slow_ranks
         ]
     return notes
 
 
-def _model_of(trace: Trace, known: KnownPart, default: StepTimeModel) -> StepTimeModel:
+def _model_of(trace: Trace, told: RankTimes | None, default: StepTimeModel) -> StepTimeModel:
     if trace.meta.step_model is not None:
         try:
             return StepTimeModel.from_dict(trace.meta.step_model)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
-    if known.steps.compute_ms is not None and known.lacks is None:
-        return fitted_model(known.steps, default)
-    return default
+    return default if told is None else told.model
 
 
 def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | None) -> slice:
@@ -215,19 +213,8 @@ def _makespan_ms(steps: StepArrays, accounts: BarrierAccounts) -> float:
     return float(steps.start_ms[-1] + accounts.step_ms[-1] - steps.start_ms[0])
 
 
-def _work_factor(steps: StepArrays, model: StepTimeModel) -> FloatArray | None:
-    assert steps.compute_ms is not None
-    steps = steps.part(slice(None, None, -(-len(steps) // MEDIAN_STEPS)))
-    assert steps.compute_ms is not None
-    modelled = model.rank_time_ms(steps.kv_tokens, steps.num_running)
-    ratio = np.divide(steps.compute_ms, modelled, out=np.full_like(modelled, np.nan), where=modelled > 0)
-    busy = ~np.isnan(ratio).all(axis=0)
-    factor = np.full(steps.dp_size, np.nan)
-    if not busy.any():
-        return None
-    factor[busy] = np.nanmedian(ratio[:, busy], axis=0)
-    typical = float(np.nanmedian(factor))
-    return factor / typical if typical > 0 else None
+def _work_factor(told: RankTimes) -> FloatArray:
+    return np.array([np.nan if factor is None else factor.value for factor in told.factors])
 
 
 def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[str, float]:

@@ -8,7 +8,8 @@ max(r) - r_g. Everything else is sums of it. Attribution is exact and additive, 
 With l = sum(L)/sum(n) and c_g = (a*l + b)*n_g, over the ranks that have work: *count* is max(c) - c_g, the
 idle that the numbers of requests alone would give; *length* is the rest of the idle that equally fast ranks would have
 (signed); *empty* is that idle of ranks without work; *speed* is what the speeds of the model change (signed);
-*unexplained* is measured minus modelled idle.
+*unexplained* is measured minus modelled idle. Measured rank times are c + w_g: the constant part c is the same on all
+ranks that work and cancels in their idle; a rank without work saves it, so what it saves of c is *empty* too.
 
 Energy needs three more sums (see `analyzers/energy/power.py`): of f(n) = n/(n+h) over the ranks, of f(n)*idle, and of
 (L/max(L))^gamma. A model of power says which h and gamma.
@@ -142,13 +143,19 @@ class BarrierAccounts:
 
 
 def account(
-    steps: StepArrays, model: StepTimeModel, *, measured: bool, curves: PowerCurves | None = None
+    steps: StepArrays,
+    model: StepTimeModel,
+    *,
+    measured: bool,
+    curves: PowerCurves | None = None,
+    constant_ms: float = 0.0,
 ) -> BarrierAccounts:
     """The accounts of steps whose loads are all known (no NaN in `kv_tokens` and `num_running`).
 
     With `measured`, `compute_ms` are the rank times (all must be known); otherwise the model's are. Step times
     are the recorded `step_ms` where there are any, else the model's C and b_mean terms plus the largest rank time.
-    `curves` are those of the power model, if energy is asked for. Raises `UsageError` for a speed of a rank that is
+    `curves` are those of the power model, if energy is asked for; `constant_ms` is the part of measured rank times that
+    does not depend on load. Raises `UsageError` for a speed of a rank that is
     not there.
     """
     count, ranks = len(steps), steps.dp_size
@@ -166,6 +173,8 @@ def account(
     loads = (np.ascontiguousarray(array) for array in (steps.kv_tokens, steps.num_running, rank_ms))
     coefficients = model.coefficients_ms
     _sum_up()(*loads, measured, coefficients, model.slowness(ranks), curves or PowerCurves(), by_step, by_rank)
+    if measured and constant_ms > 0:
+        _count_constant_as_empty(steps, constant_ms, by_step, by_rank)
     step_ms = steps.step_ms
     if step_ms is None:
         step_ms = common_time(by_step.running / ranks, coefficients) + by_step.slowest_ms
@@ -176,6 +185,16 @@ def account(
         **{f"rank_{name}": sums for name, sums in by_rank._asdict().items()},
         over_step=int((by_step.slowest_ms > step_ms * (1 + 1e-9)).sum()),
     )
+
+
+def _count_constant_as_empty(steps: StepArrays, constant_ms: float, by_step: StepSums, by_rank: RankSums) -> None:
+    """Ranks without work also save the constant part of a rank time, as far as they did not spend it."""
+    assert steps.compute_ms is not None
+    idle = (steps.num_running == 0) & (by_step.running > 0)[:, None]
+    saved = np.where(idle, np.maximum(constant_ms - steps.compute_ms, 0.0), 0.0)
+    for sums, axis in ((by_step, 1), (by_rank, 0)):
+        sums.causes_ms[:, EMPTY] += saved.sum(axis=axis)
+        sums.causes_ms[:, UNEXPLAINED] -= saved.sum(axis=axis)
 
 
 def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:

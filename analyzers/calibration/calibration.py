@@ -29,6 +29,7 @@ from lbal.analyzers.barrier.step_time import Band, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
 from lbal.analyzers.calibration.robust_fit import RobustFit
+from lbal.analyzers.calibration.telling_apart import MOST_CELLS, why_not_told
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
@@ -36,12 +37,6 @@ from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
 FEWEST_STEPS = 50
 FIT_SHARE = 0.7
 """Part of the steps, the first, that validation fits; it predicts the rest."""
-MOST_CELLS = 500_000
-"""Rank-steps, in evenly spaced steps, that a longer trace is fitted on."""
-LEAST_SPREAD = 0.01
-"""Loads whose standard deviation is below this share of their mean are too alike."""
-LEAST_TOLERANCE = 1e-6
-"""Least part of a load that the others do not explain."""
 WIDEST = 0.2
 """A coefficient whose interval makes this share of a mean time uncertain, on either side, is not identified."""
 POOR_ERROR = 0.2
@@ -49,7 +44,6 @@ NOTABLE_FACTOR = 1.05
 """A rank this much slower or faster than the median, and surely so, gets a speed of its own."""
 NOTABLE_STRAGGLER = 1.1
 """The same from step times alone, which tell of slow ranks only: a rank shows where it is the straggler."""
-LOADS = ("", "KV tokens", "requests", "prefill tokens")
 
 
 @dataclass(frozen=True)
@@ -215,37 +209,8 @@ def _fit(steps: StepArrays, source: str, fewest: int = FEWEST_STEPS) -> RobustFi
 
 def _refuse_alike(fit: RobustFit, source: str) -> None:
     """Loads that hardly vary, or that go together, cannot be told apart."""
-    if len(fit.y) < FEWEST_STEPS * FIT_SHARE:
-        raise InputError(
-            source, f"only {len(fit.y)} rank or step times have work and a time", expected=f"at least {FEWEST_STEPS}"
-        )
-    present = [index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]
-    for index in present:
-        values = fit.loads[:, index]
-        if values.std() < LEAST_SPREAD * values.mean():
-            raise InputError(
-                source,
-                f"loads are too alike to tell {NAMES[index]} from C: {LOADS[index]} per rank vary by "
-                f"{values.std() / values.mean():.2%} of their mean only",
-                expected="steps with different loads (such as the first minutes of a run)",
-            )
-    relative = fit.loads / fit.y[:, None]
-    for index in present:
-        others = [other for other in (0, *present) if other != index]
-        tolerance = _unexplained(relative[:, index], relative[:, others])
-        if tolerance < LEAST_TOLERANCE:
-            raise InputError(
-                source,
-                f"loads are too alike to tell {NAMES[index]} from the other coefficients: {LOADS[index]} of a rank "
-                f"follow from its other loads to {tolerance:.1g} of their variation",
-                expected="requests of different lengths",
-            )
-
-
-def _unexplained(values: FloatArray, others: FloatArray) -> float:
-    scaled = others / np.sqrt((others**2).sum(axis=0))
-    found = np.linalg.lstsq(scaled, values, rcond=None)[0]
-    return float(((values - scaled @ found) ** 2).sum() / (values**2).sum())
+    if reason := why_not_told(fit):
+        raise InputError(source, reason, expected="steps with more different loads, such as the first minutes of a run")
 
 
 def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -> None:

@@ -26,12 +26,13 @@ TABLE = {
     "analyzers/barrier": "analyzers analyzers/trace",
     "analyzers/metrics": "analyzers/trace analyzers/barrier",
     "analyzers/energy": "analyzers analyzers/trace analyzers/barrier analyzers/metrics",
-    "analyzers/calibration": "analyzers analyzers/trace analyzers/barrier",
+    "analyzers/statistics": "analyzers/trace",
+    "analyzers/calibration": "analyzers analyzers/trace analyzers/barrier analyzers/statistics",
     "analyzers/models": "analyzers analyzers/trace/formats analyzers/barrier analyzers/energy analyzers/calibration",
     "analyzers/models/data": "",
     "analyzers/output": "analyzers",
     "analyzers/result": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/output",
-    "analyzers/compare": "analyzers analyzers/trace analyzers/energy analyzers/metrics analyzers/result",
+    "analyzers/compare": "analyzers analyzers/statistics analyzers/trace analyzers/energy analyzers/metrics analyzers/result",
     "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/energy analyzers/result "
     "analyzers/compare",
     "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/metrics analyzers/energy "

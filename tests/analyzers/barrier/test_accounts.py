@@ -11,7 +11,7 @@ from reference_accounting import plain_account
 
 from lbal.analyzers.barrier.accounts import CAUSES, PowerCurves, account
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
-from lbal.analyzers.barrier.step_time import StepTimeModel, fitted_model
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import WindowSteps
 from lbal.analyzers.metrics import step_figures
 from lbal.analyzers.trace.trace import StepArrays
@@ -96,16 +96,6 @@ def test_the_worst_step_has_the_most_idle_time_not_the_largest_share_of_it():
 def test_a_rank_time_longer_than_its_step_is_counted():
     accounts = account(steps_of([[100, 300]], [[1, 2]], step_ms=[4.0]), MODEL, measured=False)
     assert accounts.over_step == 1
-
-
-def test_slopes_are_found_again_although_one_rank_is_slow():
-    random = np.random.default_rng(5)
-    tokens, running = random.integers(0, 90_000, (300, 8)), random.integers(1, 60, (300, 8))
-    times = MODEL.rank_time_ms(tokens.astype(float), running.astype(float))
-    times[:, 5] *= 1.2
-    steps = steps_of(tokens, running, compute_ms=times, step_ms=times.max(axis=1) + 10)
-    model = fitted_model(steps, fallback=MODEL)
-    assert (model.per_token_s, model.per_request_s, model.shared_s) == pytest.approx((1e-5, 1e-3, 0.01), rel=1e-3)
 
 
 steps_strategy = st.tuples(st.integers(1, 6), st.integers(1, 5)).flatmap(

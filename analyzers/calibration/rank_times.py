@@ -1,0 +1,92 @@
+"""What explains measured rank times: one fit for `analyze` and `calibrate`.
+
+A measured rank time is c + f_g*w_g (+ noise), w_g = a*L + b*n + p*P: every rank spends c, whatever it holds, and rank g
+takes f_g times what its load takes the median rank. Without c a lightly loaded rank would look slow.
+
+Where the loads do not tell c (they are all alike, or there are too few), c is taken as 0 and a note says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK
+from lbal.analyzers.calibration.robust_fit import RobustFit
+from lbal.analyzers.calibration.telling_apart import MOST_CELLS, why_no_constant
+from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
+from lbal.analyzers.trace.trace import StepArrays
+
+SLOW_RANK_FACTOR = 1.1
+"""A rank is called slow from this factor on, if its interval excludes 1."""
+
+
+@dataclass(frozen=True)
+class RankTimes:
+    """What the measured rank times of a trace say of its ranks."""
+
+    model: StepTimeModel
+    constant_ms: float
+    """c: what every rank spends in a step beside its load."""
+    factors: tuple[Interval | None, ...]
+    """f of each rank against the median one; None where it has too few observations."""
+    notes: tuple[str, ...]
+
+    @property
+    def slow_ranks(self) -> list[int]:
+        """The ranks that are surely and notably slower than the median one."""
+        return [
+            rank
+            for rank, factor in enumerate(self.factors)
+            if factor is not None and factor.value >= SLOW_RANK_FACTOR and factor.low > 1
+        ]
+
+
+def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
+    """Fit the rank times of steps that have them. The model is the fallback where no rank ever has work.
+
+    C of the model is that of `calibrate`, c and the median of step time minus largest rank time, where step times are
+    known; else the fallback's.
+    """
+    assert steps.compute_ms is not None
+    fit = RobustFit.of_rank_times(_thinned(steps))
+    if not len(fit.y):
+        return RankTimes(fallback, 0.0, (None,) * steps.dp_size, ())
+    notes = ()
+    if reason := why_no_constant(fit):
+        fit.loads[:, 0] = 0.0
+        notes = (f"the part of rank times that no load explains is taken as 0: {reason}",) if len(steps) > 1 else ()
+    fit.settle()
+    if not fit.coefficients[1:].any():
+        return RankTimes(fallback, 0.0, (None,) * steps.dp_size, notes)
+    constant_ms, a, b, p = fit.coefficients.tolist()
+    shared_s = fallback.shared_s
+    if steps.step_ms is not None:
+        extra_ms = max(float(np.median(steps.step_ms - steps.compute_ms.max(axis=1))), 0.0)
+        shared_s = (constant_ms + extra_ms) / 1e3
+    model = StepTimeModel(
+        name="fitted",
+        shared_s=shared_s,
+        per_token_s=a / 1e3,
+        per_request_s=b / 1e3,
+        per_prefill_token_s=p / 1e3,
+        source="fitted to the rank times of the trace",
+        confidence="measured",
+    )
+    return RankTimes(model, constant_ms, _factors(fit), notes)
+
+
+def _thinned(steps: StepArrays) -> StepArrays:
+    if steps.prefill_tokens is not None and (np.isnan(steps.prefill_tokens).any() or not steps.prefill_tokens.any()):
+        steps = replace(steps, prefill_tokens=None)
+    return steps.part(slice(None, None, -(-len(steps) * steps.dp_size // MOST_CELLS)))
+
+
+def _factors(fit: RobustFit) -> tuple[Interval | None, ...]:
+    known = np.bincount(fit.rank, minlength=len(fit.factor)) >= FEWEST_OF_RANK
+    if not known.any():
+        return (None,) * len(fit.factor)
+    found = uncertainty(fit)[1]
+    return tuple(factor if known[rank] else None for rank, factor in enumerate(found))
