@@ -1,34 +1,26 @@
 """Comparing results: differences of metrics, how sure they are, and whether the results can be compared at all.
 
-An interval is that of head - base with 95% confidence. Over seeds: the t interval of the differences of the same seeds.
-Over steps, for single runs: both runs are cut into equally many stretches (`analyzers/energy/binned_sums.py`), the
-same stretches of both are drawn anew in moving blocks, and the middle 95% of the differences are kept. Metrics that
-are no ratio of sums over steps (percentiles, latencies, totals) have no interval over steps; they are judged by their
-values.
+An interval is that of head - base with 95% confidence (`intervals.py`). Differences without one are shown, not judged.
+Verdicts on all metrics of two runs are corrected for their number (Holm), so that of two runs that do not differ at
+most one pair in twenty has any metric called better, worse or changed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lbal.analyzers.compare.intervals import (
-    FEWEST_BINS,
-    Blocks,
-    Interval,
-    bootstrap,
-    mean_interval,
-    percentile_interval,
-)
-from lbal.analyzers.energy.binned_sums import columns_of, rebinned
+from lbal.analyzers.compare.intervals import Intervals
 from lbal.analyzers.metrics import METRICS, Better, Measure
 from lbal.analyzers.result.reading import Stored
 from lbal.analyzers.result.result import Run
+from lbal.analyzers.statistics.long_run import holm
+from lbal.analyzers.statistics.student import Interval
 
-Mark = Literal["better", "worse", "equal", "inconclusive", "changed"]
-"""`changed` is for metrics of which neither direction is better."""
+Mark = Literal["better", "worse", "equal", "inconclusive", "changed", "not judged"]
+"""`changed` is for metrics of which neither direction is better; `not judged` for those without an interval."""
 EQUAL_WITHIN = 1e-3
 """An interval that stays within this share of the base is told as equal."""
 ROUNDING = 1e-9
@@ -53,6 +45,12 @@ class Difference:
     interval: Interval | None = None
     over: Literal["seeds", "steps"] | None = None
     """What the interval is over."""
+    p_value: float | None = None
+    """The probability of a difference so large if there is none."""
+    is_sure: bool = True
+    """Whether the difference from 0 stays sure when the number of metrics that are judged is taken into account."""
+    reason: str = ""
+    """Why there is no interval."""
 
     @property
     def absolute(self) -> float:
@@ -71,7 +69,9 @@ class Difference:
             return "inconclusive"
         if self._is_equal():
             return "equal"
-        if self.interval is not None and self.interval.holds_zero:
+        if self.interval is None:
+            return "not judged"
+        if self.interval.holds_zero or not self.is_sure:
             return "inconclusive"
         if self.better == "neither":
             return "changed"
@@ -98,6 +98,9 @@ class Difference:
         }
         if self.interval is not None:
             record |= {"low": self.interval.low, "high": self.interval.high, "interval_over": self.over}
+            record |= {"p_value": self.p_value}
+        elif self.reason:
+            record |= {"reason": self.reason}
         return record
 
 
@@ -106,80 +109,27 @@ def figures(run: Run) -> dict[str, Measure]:
     return {**run.metrics, **run.headroom}
 
 
-def differences(base: Run, head: Run, seed: int = 0) -> list[Difference]:
-    """The metrics that either run has, in the order of the table."""
+def differences(base: Run, head: Run) -> list[Difference]:
+    """The metrics that either run has, in the order of the table; verdicts are corrected for their number."""
     known = figures(base), figures(head)
-    intervals = Intervals.of(base, head, seed)
+    intervals = Intervals.of(base, head)
     values = [{name: part[name].value if name in part else math.nan for name in METRICS} for part in known]
     present = [name for name in METRICS if name in known[0] or name in known[1]]
-    return [intervals.difference(name, values[0][name], values[1][name]) for name in present]
+    return corrected([difference(intervals, name, values[0][name], values[1][name]) for name in present])
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """Where the intervals of the differences of two runs come from."""
-
-    over: Literal["seeds", "steps"] | None
-    pairs: Mapping[str, Sequence[float]]
-    """Over seeds: differences by metric, one for each seed that both have."""
-    columns: tuple[dict[str, Any], dict[str, Any]]
-    blocks: Blocks | None
-
-    @classmethod
-    def of(cls, base: Run, head: Run, seed: int) -> Intervals:
-        """Over seeds where both runs have two of them in common, else over steps where both have enough."""
-        pairs = _seed_pairs(base, head)
-        if pairs:
-            return cls("seeds", pairs, ({}, {}), None)
-        columns = columns_of(base.series), columns_of(head.series)
-        sizes = [len(part["steps"]) if "steps" in part else 0 for part in columns]
-        repeated = base.repeats or head.repeats
-        if repeated or min(sizes) < FEWEST_BINS:
-            return cls(None, {}, ({}, {}), None)
-        cut = rebinned(columns[0], min(sizes)), rebinned(columns[1], min(sizes))
-        return cls("steps", {}, cut, Blocks.drawn(min(sizes), seed))
-
-    def difference(self, name: str, base: float, head: float) -> Difference:
-        """The difference of a metric between these values, with its interval."""
-        metric, interval = METRICS[name], self.of_metric(name, base, head)
-        return Difference(name, metric.unit, metric.better, base, head, interval, self.over if interval else None)
-
-    def of_metric(self, name: str, base: float, head: float) -> Interval | None:
-        """The interval of head - base, where it is known."""
-        if name in self.pairs:
-            return mean_interval(self.pairs[name])
-        ratio = METRICS[name].ratio
-        if self.blocks is None or ratio is None or not math.isfinite(head - base):
-            return None
-        if any(part not in columns for part in ratio for columns in self.columns):
-            return None
-        resampled = [
-            value * bootstrap(columns, self.blocks, ratio) if value else 0.0
-            for value, columns in zip((base, head), self.columns, strict=True)
-        ]
-        change = resampled[1] - resampled[0]
-        return (
-            Interval(0.0, 0.0) if isinstance(change, float) else percentile_interval(change, head - base, self.blocks)
-        )
+def difference(intervals: Intervals, name: str, base: float, head: float) -> Difference:
+    """The difference of a metric between these values, with its interval; not corrected for the number of metrics."""
+    metric, found = METRICS[name], intervals.of_metric(name, base, head)
+    if isinstance(found, str):
+        return Difference(name, metric.unit, metric.better, base, head, reason=found)
+    return Difference(name, metric.unit, metric.better, base, head, found.interval, intervals.over, found.p_value)
 
 
-def _seed_pairs(base: Run, head: Run) -> dict[str, list[float]]:
-    seeds = [list(run.repeats.get("seeds", [])) for run in (base, head)]
-    common = [seed for seed in seeds[0] if seed in seeds[1]]
-    same_draws = base.repeats.get("resample") == head.repeats.get("resample")
-    if len(common) < 2 or not same_draws:
-        return {}
-    rows = [[seeds[side].index(seed) for seed in common] for side in (0, 1)]
-    values = [run.repeats["values"] for run in (base, head)]
-    return {
-        name: [_known(values[1][name][b]) - _known(values[0][name][a]) for a, b in zip(rows[0], rows[1], strict=True)]
-        for name in values[0]
-        if name in values[1]
-    }
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """The same differences, of which those are sure that stay so among as many (Holm)."""
+    refused = iter(holm([each.p_value for each in found if each.p_value is not None]))
+    return [each if each.p_value is None else replace(each, is_sure=next(refused)) for each in found]
 
 
 def mismatches(base: Stored, head: Stored) -> dict[str, tuple[Any, Any]]:

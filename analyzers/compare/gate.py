@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lbal.analyzers.compare.differences import Difference, Intervals, figures
-from lbal.analyzers.compare.intervals import Interval, mean_interval
+from lbal.analyzers.compare.differences import Difference, difference, figures
+from lbal.analyzers.compare.intervals import Intervals
 from lbal.analyzers.compare.pairs import Pair
 from lbal.analyzers.errors import UsageError, shown, unknown_name
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.result.result import Run
+from lbal.analyzers.statistics.student import Interval, mean_interval
 
 Severity = Literal["fail", "warn"]
 Verdict = Literal["passed", "failed", "inconclusive"]
@@ -156,11 +157,11 @@ def _check_direction(text: str, metric: str, direction: Direction) -> None:
         )
 
 
-def judge(gates: Sequence[Gate], pairs: Sequence[Pair], seed: int = 0) -> list[Outcome]:
+def judge(gates: Sequence[Gate], pairs: Sequence[Pair]) -> list[Outcome]:
     """Every gate on every pair of runs, pair by pair. Without a baseline the runs of the base are None."""
     found = []
     for base, head in pairs:
-        intervals = Intervals.of(base, head, seed) if base is not None and head is not None else None
+        intervals = Intervals.of(base, head) if base is not None and head is not None else None
         for gate in gates:
             found.append(_judged(gate, base, head, intervals))
     return found
@@ -206,16 +207,16 @@ def _holds(gate: Gate, value: float) -> bool:
 
 
 def _change(gate: Gate, label: str, base: float, head: float, intervals: Intervals) -> Outcome:
-    difference = intervals.difference(gate.metric, base, head)
-    interval = difference.interval
+    change = difference(intervals, gate.metric, base, head)
+    interval = change.interval
     allowed = gate.allowed(base)
     by_value = interval is None or gate.direction == "±"
-    ends = (difference.absolute,) * 2 if by_value else interval
+    ends = (change.absolute,) * 2 if by_value else interval
     assert ends is not None
     slack = allowed + ROUNDING * max(abs(base), abs(head))
     verdict = _beyond(gate.direction, ends[0], ends[1], slack)
-    limit = base - allowed if _falls(gate, difference.absolute) else base + allowed
-    return Outcome(gate, label, verdict, base=base, head=head, limit=limit, difference=difference)
+    limit = base - allowed if _falls(gate, change.absolute) else base + allowed
+    return Outcome(gate, label, verdict, base=base, head=head, limit=limit, difference=change)
 
 
 def _falls(gate: Gate, change: float) -> bool:

@@ -1,114 +1,103 @@
-"""How sure a mean or a difference is: t intervals over seeds, moving-block bootstrap over steps."""
+"""How sure the difference of two runs is.
+
+Over seeds: the t interval of the differences of the same seeds. Over steps, for single runs: both runs are cut into
+equally many stretches (`analyzers/energy/binned_sums.py`). A metric v = k*sum(A)/sum(B) moves with stretch i by
+v*(A_i/sum(A) - B_i/sum(B)), to first order; the differences of these residuals between the runs, stretch by stretch,
+tell the interval (`analyzers/statistics/long_run.py`). Early and late parts are paired, so what the traffic does to
+both cancels. Metrics that are no ratio of sums over steps (percentiles, latencies, totals) have no interval over steps.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
+from lbal.analyzers.energy.binned_sums import columns_of, memory_steps, rebinned
+from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.result.result import Run
+from lbal.analyzers.statistics.long_run import sum_estimate
+from lbal.analyzers.statistics.student import Estimate, Interval, mean_estimate
 from lbal.analyzers.trace.trace import FloatArray
 
-CONFIDENCE = 0.95
-NORMAL_QUANTILE = 1.959964
-RESAMPLES = 2000
-BLOCKS = 8
-FEWEST_BINS = 20
-"""With fewer bins a bootstrap over them says nothing."""
+Columns = Mapping[str, FloatArray]
 
 
-class Interval(NamedTuple):
-    """Where a figure lies with 95% confidence."""
+@dataclass(frozen=True)
+class Intervals:
+    """Where the intervals of the differences of two runs come from."""
 
-    low: float
-    high: float
-
-    @property
-    def holds_zero(self) -> bool:
-        """Zero is inside."""
-        return self.low <= 0 <= self.high
-
-
-def t_quantile(share: float, degrees: int) -> float:
-    """The value that a t distribution stays below with that probability, for whole degrees of freedom.
-
-    By bisection of the closed form (Abramowitz and Stegun, 26.7.3 and 26.7.4).
-    """
-    low, high = 0.0, 1.0
-    while _t_below(high, degrees) < share:
-        low, high = high, high * 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_below(middle, degrees) < share else (low, middle)
-    return (low + high) / 2
-
-
-def _t_below(value: float, degrees: int) -> float:
-    odd = degrees % 2
-    angle = math.atan(value / math.sqrt(degrees))
-    cosine = math.cos(angle)
-    term, total = (cosine if odd else 1.0), 0.0
-    for index in range(degrees // 2):
-        total += term
-        term *= cosine**2 * (2 * index + 1 + odd) / (2 * index + 2 + odd)
-    inside = 2 / math.pi * (angle + total * math.sin(angle)) if odd else total * math.sin(angle)
-    return (1 + inside) / 2
-
-
-def mean_interval(values: Sequence[float]) -> Interval | None:
-    """The 95% t interval of the mean of independent values; None for fewer than two, or where one is unknown."""
-    found = np.asarray(values, np.float64)
-    if len(found) < 2 or not np.isfinite(found).all():
-        return None
-    spread = float(found.std(ddof=1)) / math.sqrt(len(found)) * t_quantile((1 + CONFIDENCE) / 2, len(found) - 1)
-    return Interval(float(found.mean()) - spread, float(found.mean()) + spread)
-
-
-class Blocks(NamedTuple):
-    """Where the blocks of each resample begin, and how long they are; the same for all that is paired."""
-
-    starts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    length: int
+    over: Literal["seeds", "steps"] | None
+    pairs: Mapping[str, Sequence[float]]
+    """Over seeds: differences by metric, one for each seed that both have."""
+    columns: tuple[Columns, Columns] = ({}, {})
+    memory: float = 1.0
+    """Stretches that the requests make a run remember."""
+    reason: str = ""
+    """Why there is none of either kind."""
 
     @classmethod
-    def drawn(cls, bins: int, seed: int, resamples: int = RESAMPLES) -> Blocks:
-        """Moving blocks of an eighth of the run, as many as fill one: load stays for as long as requests do."""
-        length = max(1, bins // BLOCKS)
-        count = -(-bins // length)
-        starts = np.random.default_rng(seed).integers(0, bins - length + 1, size=(resamples, count))
-        return cls(starts, length)
+    def of(cls, base: Run, head: Run) -> Intervals:
+        """Over seeds where both runs have two of them in common, else over steps where both have sums of stretches."""
+        pairs = _seed_pairs(base, head)
+        if pairs:
+            return cls("seeds", pairs)
+        if base.repeats or head.repeats:
+            return cls(None, {}, reason="the runs have no two seeds in common")
+        columns = columns_of(base.series), columns_of(head.series)
+        sizes = [len(part.get("steps", ())) for part in columns]
+        if min(sizes) < 2:
+            return cls(None, {}, reason="a run has no sums over its steps")
+        cut = rebinned(columns[0], min(sizes)), rebinned(columns[1], min(sizes))
+        remembered = [
+            memory_steps(run.series) / (part["steps"].sum() / min(sizes))
+            for run, part in zip((base, head), cut, strict=True)
+        ]
+        return cls("steps", {}, cut, max(1.0, *remembered))
 
-    @property
-    def widening(self) -> float:
-        """How much wider an interval must be than resampled values are: see `percentile_interval`."""
-        count = self.starts.shape[1]
-        if count < 2:
-            return math.inf
-        return t_quantile((1 + CONFIDENCE) / 2, count - 1) / NORMAL_QUANTILE * math.sqrt(count / (count - 1))
+    def of_metric(self, name: str, base: float, head: float) -> Estimate | str:
+        """How sure head - base is; why that is not known, if so."""
+        if self.over is None:
+            return self.reason
+        if self.over == "seeds":
+            return mean_estimate(self.pairs[name]) if name in self.pairs else "unknown for some seeds"
+        ratio = METRICS[name].ratio
+        if not math.isfinite(head - base):
+            return "one of the runs has no value"
+        if ratio is None or any(part not in columns for part in ratio for columns in self.columns):
+            return "no ratio of sums over steps: only repeats (--repeat) tell how sure it is"
+        residuals = [_residuals(*each, ratio) for each in zip((base, head), self.columns, strict=True)]
+        change = residuals[1] - residuals[0]
+        if head == base and not change.any():
+            return Estimate(Interval(0.0, 0.0), 1.0)
+        return sum_estimate(head - base, change, self.memory)
 
-    def sums(self, values: FloatArray) -> FloatArray:
-        """(R,) the sum of a column in each resample."""
-        running = np.concatenate([[0.0], np.cumsum(values)])
-        return np.asarray((running[self.starts + self.length] - running[self.starts]).sum(axis=1))
 
-
-def bootstrap(columns: Mapping[str, FloatArray], blocks: Blocks, ratio: tuple[str, str]) -> FloatArray:
-    """(R,) a ratio of two sums in each resample, over the ratio in the run itself; NaN where that is 0 / 0."""
+def _residuals(value: float, columns: Columns, ratio: tuple[str, str]) -> FloatArray:
+    """(bins,) what each stretch moves the value by; they add up to 0."""
     above, below = (columns[name] for name in ratio)
-    whole = float(above.sum() / below.sum()) if below.sum() else math.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(blocks.sums(above) / blocks.sums(below) / whole)
+    if not value or not above.sum() or not below.sum():
+        return np.zeros(len(above))
+    return np.asarray(value * (above / above.sum() - below / below.sum()))
 
 
-def percentile_interval(values: FloatArray, centre: float, blocks: Blocks) -> Interval | None:
-    """The middle 95% of resampled values around the figure itself, widened for few blocks; None without numbers.
+def _seed_pairs(base: Run, head: Run) -> dict[str, list[float]]:
+    seeds = [list(run.repeats.get("seeds", [])) for run in (base, head)]
+    common = [seed for seed in seeds[0] if seed in seeds[1]]
+    same_draws = base.repeats.get("resample") == head.repeats.get("resample")
+    if len(common) < 2 or not same_draws:
+        return {}
+    rows = [[seeds[side].index(seed) for seed in common] for side in (0, 1)]
+    values: list[Any] = [run.repeats["values"] for run in (base, head)]
+    return {
+        name: [_known(values[1][name][b]) - _known(values[0][name][a]) for a, b in zip(rows[0], rows[1], strict=True)]
+        for name in values[0]
+        if name in values[1]
+    }
 
-    With k blocks resampled values spread too little, by sqrt((k - 1)/k), and their tails are too short: the factor is
-    that of a t interval with k - 1 degrees of freedom over a normal one, over that square root.
-    """
-    if not np.isfinite(values).all():
-        return None
-    ends = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = centre + (ends - centre) * blocks.widening
-    return Interval(float(low), float(high))
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -18,7 +18,7 @@ from lbal.analyzers.barrier.accounts import BarrierAccounts
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals
 from lbal.analyzers.energy.power import EnergyView
-from lbal.analyzers.trace.trace import FloatArray
+from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 MOST_BINS = 128
 DIGITS = 9
@@ -26,8 +26,17 @@ DIGITS = 9
 RULE = "sums over bins of consecutive steps; bin i of n holds the steps floor(i*S/n) to floor((i+1)*S/n) - 1 of S"
 
 
-def step_series(accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView | None) -> dict[str, Any]:
-    """The binned sums of a run, for its result; columns of shape (bins,)."""
+def step_series(
+    accounts: BarrierAccounts,
+    model: StepTimeModel,
+    view: EnergyView | None,
+    output_tokens: FloatArray | IntArray | None = None,
+) -> dict[str, Any]:
+    """The binned sums of a run, for its result; columns of shape (bins,).
+
+    `output_tokens` of its requests tell how long the load remembers: a request that is active in some step stays for
+    E[o^2]/E[o] steps in all (`memory_steps`).
+    """
     edges = bin_edges(len(accounts), min(len(accounts), MOST_BINS))
     ratio = accounts.balance_ratio
     columns = {
@@ -44,7 +53,16 @@ def step_series(accounts: BarrierAccounts, model: StepTimeModel, view: EnergyVie
     if view is not None:
         sums |= _energy(accounts, model, view, edges)
     rounded = {name: [float(f"{value:.{DIGITS}g}") for value in values] for name, values in sums.items()}
-    return {"of": "steps", "rule": RULE, "dp_size": accounts.dp_size, "columns": rounded}
+    series = {"of": "steps", "rule": RULE, "dp_size": accounts.dp_size, "columns": rounded}
+    if output_tokens is not None and output_tokens.sum() > 0:
+        stays = np.asarray(output_tokens, np.float64)
+        series["memory_steps"] = float(f"{(stays**2).sum() / stays.sum():.{DIGITS}g}")
+    return series
+
+
+def memory_steps(series: Mapping[str, Any]) -> float:
+    """For how many steps the load of a run remembers, by its requests; 1 where they are not known."""
+    return max(float(series.get("memory_steps", 1.0)), 1.0)
 
 
 def bin_edges(count: int, bins: int) -> Any:

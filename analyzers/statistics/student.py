@@ -24,6 +24,14 @@ class Interval(NamedTuple):
         return self.low <= 0 <= self.high
 
 
+class Estimate(NamedTuple):
+    """How sure a value is."""
+
+    interval: Interval
+    p_value: float
+    """The probability of a value so far from 0 if the truth is 0."""
+
+
 def t_quantile(share: float, degrees: int) -> float:
     """The value that a t distribution stays below with that probability, for whole degrees of freedom.
 
@@ -56,9 +64,25 @@ def t_beyond(value: float, degrees: int) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """The 95% t interval of the mean of independent values; None for fewer than two, or where one is unknown."""
+    """The 95% t interval of the mean of independent values; None where `mean_estimate` has none."""
+    found = mean_estimate(values)
+    return None if isinstance(found, str) else found.interval
+
+
+def mean_estimate(values: Sequence[float]) -> Estimate | str:
+    """The mean of independent values with its t interval; why there is none, if so.
+
+    There is none for fewer than two values, where one is unknown, and where all are the same: then nothing was drawn
+    that they could differ by.
+    """
     found = np.asarray(values, np.float64)
-    if len(found) < 2 or not np.isfinite(found).all():
-        return None
-    spread = float(found.std(ddof=1)) / math.sqrt(len(found)) * t_quantile((1 + CONFIDENCE) / 2, len(found) - 1)
-    return Interval(float(found.mean()) - spread, float(found.mean()) + spread)
+    if len(found) < 2:
+        return "one value only"
+    if not np.isfinite(found).all():
+        return "unknown for some seeds"
+    if (found == found[0]).all():
+        return "all seeds give the same: nothing was drawn that tells how sure it is"
+    mean, degrees = float(found.mean()), len(found) - 1
+    deviation = float(found.std(ddof=1)) / math.sqrt(len(found))
+    half = deviation * t_quantile((1 + CONFIDENCE) / 2, degrees)
+    return Estimate(Interval(mean - half, mean + half), t_beyond(mean / deviation, degrees))

@@ -14,7 +14,7 @@ from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, s
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
 LEFT_COLUMNS = 3
 LEADING = ("barrier_idle_fraction", "tokens_per_second")
-MARKS = ("better", "worse", "equal", "inconclusive", "changed")
+MARKS = ("better", "worse", "equal", "inconclusive", "changed", "not judged")
 VERDICTS = {"passed": "passed", "failed": "FAILED", "inconclusive": "inconclusive"}
 
 
@@ -41,7 +41,7 @@ def difference_rows(differences: Sequence[Mapping[str, Any]]) -> list[list[str]]
 
 def _row(each: Mapping[str, Any]) -> list[str]:
     unit = each["unit"]
-    interval = "n/a"
+    interval = "n/a: too short" if each.get("reason", "").startswith("too short") else "n/a"
     if "low" in each:
         interval = f"{signed(each['low'], unit)} to {signed(each['high'], unit)} ({each['interval_over']})"
     return [
@@ -53,16 +53,11 @@ def _row(each: Mapping[str, Any]) -> list[str]:
         signed(each["absolute"], unit),
         signed_percent(each["relative"]),
         interval,
-        f"{each['mark']}, by value" if _by_value(each) else each["mark"],
+        each["mark"],
     ]
 
 
-def _by_value(each: Mapping[str, Any]) -> bool:
-    """It differs, and how sure that is is not known."""
-    return "low" not in each and each["mark"] in ("better", "worse", "changed")
-
-
-def difference_record(source: str, base: Run, head: Run, seed: int = 0) -> dict[str, Any]:
+def difference_record(source: str, base: Run, head: Run) -> dict[str, Any]:
     """The comparison of two runs of one result."""
     return {
         "base": source,
@@ -71,7 +66,7 @@ def difference_record(source: str, base: Run, head: Run, seed: int = 0) -> dict[
         "head_run": head.label,
         "config_changes": {},
         "allowed_mismatches": {},
-        "differences": [each.as_dict() for each in differences(base, head, seed)],
+        "differences": [each.as_dict() for each in differences(base, head)],
     }
 
 
@@ -103,7 +98,7 @@ def compare_headline(pairs: Sequence[Mapping[str, Any]]) -> str:
 def _pair_headline(pair: Mapping[str, Any], *, several: bool) -> str:
     marks = Counter(each["mark"] for each in pair["differences"])
     counts = listed([f"{marks[mark]} {mark}" for mark in MARKS if marks[mark]])
-    unsure = sum(_by_value(each) for each in pair["differences"])
+    short = next((each["reason"] for each in pair["differences"] if each.get("reason", "").startswith("too short")), "")
     known = {each["metric"]: each for each in pair["differences"]}
     leading = [
         f"{METRICS[name].label} {signed_percent(known[name]['relative'])} ({known[name]['mark']})"
@@ -112,7 +107,7 @@ def _pair_headline(pair: Mapping[str, Any], *, several: bool) -> str:
     ]
     who = f"{pair['head_run']} against {pair['base_run']}: " if several or pair["head_run"] != pair["base_run"] else ""
     text = f"{who}{listed(leading)}; of {count(len(pair['differences']), 'metric')} {counts}"
-    return f"{text} ({unsure} of them by value: no interval is known)." if unsure else f"{text}."
+    return f"{text} (no interval: {short})." if short else f"{text}."
 
 
 def missing_notes(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -165,7 +160,7 @@ def _change(difference: Mapping[str, Any]) -> str:
     unit, base = difference["unit"], difference["base"]
     text = signed_percent(difference["relative"]) if base else f"{signed(difference['absolute'], unit)}"
     if "low" not in difference:
-        return f"{text} (no interval is known)"
+        return f"{text} (no interval is known, so the values decide)"
     ends = [difference["low"], difference["high"]]
     told = [signed_percent(end / abs(base)) if base else signed(end, unit) for end in ends]
     return f"{text} (95%: {told[0]} to {told[1]}, over {difference['interval_over']})"

@@ -139,6 +139,7 @@ def _step_result(
         bands=bands,
     )
     assert analysis.energy is not None
+    outputs = None if trace.requests is None else trace.requests["output_tokens"].to_numpy()
     ranks = rank_table(analysis.accounts)
     if analysis.work_factor is not None:
         ranks = [{**rank, "work_factor": float(analysis.work_factor[index])} for index, rank in enumerate(ranks)]
@@ -150,7 +151,7 @@ def _step_result(
         worst_steps=worst_steps(analysis.accounts),
         details={"rank_times": analysis.rank_times, "step_times": analysis.step_times},
         headroom=analysis.headroom,
-        series=step_series(analysis.accounts, analysis.model, analysis.energy),
+        series=step_series(analysis.accounts, analysis.model, analysis.energy, outputs),
     )
     watch = drawing.watch()
     watch.see(analysis.steps)

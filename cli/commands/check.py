@@ -174,7 +174,7 @@ def _result(
 
     stored = with_runs(read_result(head, any_schema="schema" in allowed))
     pairs, base, agreed = _pairs(stored, settings, allowed, run, base_run)
-    outcomes = judge(gates, pairs, seed)
+    outcomes = judge(gates, pairs)
     record = {
         "head": head,
         "baseline": settings.baseline,

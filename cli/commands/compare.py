@@ -42,11 +42,11 @@ def compare(
     records = []
     for head in others:
         agreed = refuse_mismatch(first, head, allowed)
-        records += [pair_record(first, head, pair, agreed, seed) for pair in run_pairs(first, head, run, base_run)]
+        records += [pair_record(first, head, pair, agreed) for pair in run_pairs(first, head, run, base_run)]
     if others and not any(record["differences"] for record in records):
         raise UsageError(f"{base}: no run has the label of one it is compared with, expected --run and --base-run")
     if not others:
-        records = [pair_record(first, first, pair, {}, seed) for pair in within(first, run, base_run)]
+        records = [pair_record(first, first, pair, {}) for pair in within(first, run, base_run)]
     result = Result(
         command="compare",
         inputs=inputs_of([first, *others]),

@@ -58,7 +58,7 @@ def config_changes_of(base: Stored, head: Stored) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in config_changes(base, head).items()}
 
 
-def pair_record(base: Stored, head: Stored, pair: Pair, allowed: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def pair_record(base: Stored, head: Stored, pair: Pair, allowed: Mapping[str, Any]) -> dict[str, Any]:
     """The comparison of two runs, for the result."""
     from lbal.analyzers.compare.differences import differences
 
@@ -77,7 +77,7 @@ def pair_record(base: Stored, head: Stored, pair: Pair, allowed: Mapping[str, An
         "allowed_mismatches": dict(allowed),
         "differences": []
         if before is None or after is None
-        else [each.as_dict() for each in differences(before, after, seed)],
+        else [each.as_dict() for each in differences(before, after)],
     }
 
 

@@ -69,7 +69,7 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView 
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
         solver=replayed.statistics,
-        series=step_series(accounts, cluster.step_model, view),
+        series=step_series(accounts, cluster.step_model, view, requests["output_tokens"].to_numpy()),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.barrier.window import Window
-from lbal.analyzers.compare.intervals import mean_interval
+from lbal.analyzers.statistics.student import mean_interval
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import Measure

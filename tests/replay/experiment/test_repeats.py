@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbal.analyzers.compare.intervals import mean_interval
+from lbal.analyzers.statistics.student import mean_interval
 from lbal.cli.main import run
 from lbal.replay.experiment.repeats import block_length, resampled
 
