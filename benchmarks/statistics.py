@@ -90,7 +90,9 @@ def null_test(requests: int, output: int, pairs: int) -> tuple[float, dict[str, 
     return steps, {name: Share(hits[name], verdicts[name]) for name in METRICS}, Share(anyone, judged)
 
 
-def correlated(random: np.random.Generator, count: int, correlation: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def correlated(
+    random: np.random.Generator, count: int, correlation: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """(count,) a stationary AR(1) series around 0."""
     noise = random.standard_normal(count)
     values = np.empty(count)
@@ -137,7 +139,11 @@ def calibration_coverage(traces: int, *, rank_times: bool, rank_noise: float, st
 
 def made_loads(random: np.random.Generator, steps: int, ranks: int = 8) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     """(S, G) KV tokens and requests that drift as those of a server do."""
-    wave = 1 + 0.4 * np.sin(np.arange(steps) / 60)[:, None] + 0.1 * random.standard_normal((steps // 50 + 1, ranks)).repeat(50, axis=0)[:steps]
+    wave = (
+        1
+        + 0.4 * np.sin(np.arange(steps) / 60)[:, None]
+        + 0.1 * random.standard_normal((steps // 50 + 1, ranks)).repeat(50, axis=0)[:steps]
+    )
     running = np.maximum(random.poisson(24 * wave), 1).astype(np.float64)
     return np.round(running * 3_000 * random.lognormal(0, 0.25, running.shape)), running
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from lbal.analyzers.errors import UsageError
-from lbal.analyzers.trace.trace import FloatArray, StepArrays
+from lbal.analyzers.trace.trace import FloatArray
 
 Load = TypeVar("Load", float, FloatArray)
 LEAST_SPEED, MOST_SPEED = 0.01, 100.0

@@ -31,7 +31,9 @@ MEMORIES_OF_A_COSINE = 3
 LEAST_LENGTH = FEWEST_COSINES * MEMORIES_OF_A_COSINE
 """A run must last for as many memories."""
 SOKAL = 5
+FEWEST_STRETCHES = 20
 MOST_CORRELATION = 0.99
+ROUNDING = 1e-12
 
 
 def memory(residuals: FloatArray) -> float:
@@ -59,8 +61,12 @@ def _first_correlation(found: float, count: int) -> float:
 def sum_estimate(value: float, residuals: FloatArray, least_memory: float = 1.0) -> Estimate | str:
     """The interval of a value whose errors are the sum of the residuals; why there is none where they are too few."""
     count = len(residuals)
+    if np.abs(residuals).max() <= ROUNDING * abs(value):
+        residuals = np.zeros(count)
     remembered = max(memory(residuals), least_memory)
     cosines = min(int(count / (MEMORIES_OF_A_COSINE * remembered)), MOST_COSINES, count - 1)
+    if count < FEWEST_STRETCHES:
+        return f"too short: {count} stretches, expected at least {FEWEST_STRETCHES}"
     if cosines < FEWEST_COSINES:
         return (
             f"too short: the run is {count / remembered:.1f} times as long as its load is remembered, "

@@ -14,6 +14,10 @@ from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 EMPTY_SLOT_USE = 0.25
 NOTABLE_STRAGGLER = 1.5
 """A rank that is the straggler this many times its equal share of steps is worth naming."""
+EXPLAINS_ALONE = 0.8
+"""A cause of at least this share of the idle is its cause."""
+CANCELS = 0.005
+"""A cause this much larger than the idle is told with the one that cancels it."""
 CROWDED_WAIT_SHARE = 0.2
 """A queue that still holds requests this share of the run after the last arrival marks an overload."""
 
@@ -132,10 +136,23 @@ def analysis_headline(run: Run) -> str:
     text = f"{percent(idle.value)} of rank-time is barrier idle ({basis})"
     if idle.value <= 0 or not run.attribution:
         return text + "."
-    cause = max(run.attribution, key=lambda name: run.attribution[name])
-    share = run.attribution[cause]
-    part = "most of it" if share > idle.value / 2 else "the largest part"
-    return f"{text}, {part} because of {_cause_noun(cause)} ({percent(share)}); {_straggler_clause(run.ranks)}."
+    return f"{text}{cause_clause(idle.value, run.attribution)}; {_straggler_clause(run.ranks)}."
+
+
+def cause_clause(idle: float, causes: Mapping[str, float]) -> str:
+    """The cause that alone explains the idle, else the two largest with their signs; all are shares of rank-time.
+
+    Causes are signed and may cancel: one that exceeds the idle itself does not explain it alone.
+    """
+    if idle <= SMALLEST_SHARE:
+        return ""
+    largest = sorted(causes, key=lambda name: -abs(causes[name]))[:2]
+    share = causes[largest[0]]
+    if EXPLAINS_ALONE * idle <= share <= idle * (1 + CANCELS):
+        return f", most of it because of {_cause_noun(largest[0])} ({percent(share)})"
+    told = [f"{_cause_noun(name)} {causes[name] * 100:+.2f}" for name in largest if abs(causes[name]) > SMALLEST_SHARE]
+    cancel = " (they cancel in part)" if len(told) == 2 and causes[largest[0]] * causes[largest[1]] < 0 else ""
+    return f": {', '.join(told)} points{cancel}" if told else ""
 
 
 def _straggler_clause(ranks: Sequence[Mapping[str, Any]]) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.barrier.window import Window
-from lbal.analyzers.statistics.student import mean_interval
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result.result import Run
+from lbal.analyzers.statistics.student import mean_interval
 from lbal.replay.engine.engine import Cluster, Conditions, replay
 from lbal.replay.experiment.figures import headroom_of, run_of, with_recovered, with_savings
 from lbal.replay.experiment.workers import in_processes

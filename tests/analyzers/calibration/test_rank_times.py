@@ -74,7 +74,13 @@ def test_a_rank_without_work_saves_the_constant_part_too():
     running = random.integers(5, 30, (400, 2)).astype(float)
     running[::2, 1] = 0
     compute = np.where(running > 0, 5 + running, 0.0)
-    arrays = StepArrays(np.arange(400), running * random.integers(50, 150, running.shape), running, compute_ms=compute, step_ms=compute.max(axis=1) + 10)
+    arrays = StepArrays(
+        np.arange(400),
+        running * random.integers(50, 150, running.shape),
+        running,
+        compute_ms=compute,
+        step_ms=compute.max(axis=1) + 10,
+    )
     trace = Trace.of(TraceMeta("made.jsonl", "native", dp_size=2), None, arrays.frame())
     causes = attribution(analyze_steps(trace, None, FALLBACK, "all", None).accounts)
     time_ms = float((compute.max(axis=1) + 10).sum())

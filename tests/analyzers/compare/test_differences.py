@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from lbal.analyzers.compare.differences import Difference, Intervals, differences
-from lbal.analyzers.compare.intervals import Interval
+from lbal.analyzers.compare.differences import Difference, corrected, differences
+from lbal.analyzers.compare.intervals import Intervals
 from lbal.analyzers.metrics import METRICS, Measure
 from lbal.analyzers.result.result import Run
+from lbal.analyzers.statistics.student import Interval
 from lbal.cli.main import run as lbal
 
 STEPS = '{"lbal_trace": 1, "dp_size": 2, "max_num_seqs": 4}\n' + "".join(
@@ -45,10 +46,10 @@ def test_differences_by_hand():
     assert (idle.absolute, idle.relative) == (pytest.approx(0.02), pytest.approx(0.2))
     marks = {row.metric: row.mark for row in rows}
     assert marks == {
-        "barrier_idle_fraction": "worse",
-        "tokens_per_second": "worse",
+        "barrier_idle_fraction": "not judged",
+        "tokens_per_second": "not judged",
         "tpot_ms_p99": "inconclusive",
-        "steps": "changed",
+        "steps": "not judged",
     }
     assert math.isnan(only(rows, "tpot_ms_p99").base)
 
@@ -56,11 +57,11 @@ def test_differences_by_hand():
 @pytest.mark.parametrize(
     ("metric", "base", "head", "interval", "mark"),
     [
-        ("barrier_idle_fraction", 0.1, 0.2, None, "worse"),
-        ("barrier_idle_fraction", 0.2, 0.1, None, "better"),
-        ("tokens_per_second", 1.0, 2.0, None, "better"),
-        ("tokens_per_second", 2.0, 1.0, None, "worse"),
-        ("steps", 2.0, 1.0, None, "changed"),
+        ("barrier_idle_fraction", 0.1, 0.2, None, "not judged"),
+        ("barrier_idle_fraction", 0.2, 0.1, None, "not judged"),
+        ("tokens_per_second", 1.0, 2.0, None, "not judged"),
+        ("tokens_per_second", 2.0, 1.0, None, "not judged"),
+        ("steps", 2.0, 1.0, None, "not judged"),
         ("steps", 2.0, 2.0, None, "equal"),
         ("barrier_idle_fraction", 0.1, 0.1 * (1 + 1e-12), None, "equal"),
         ("barrier_idle_fraction", 0.1, 0.12, (-0.01, 0.05), "inconclusive"),
@@ -68,7 +69,7 @@ def test_differences_by_hand():
         ("barrier_idle_fraction", 0.1, 0.08, (-0.03, -0.01), "better"),
         ("barrier_idle_fraction", 0.1, 0.10001, (-0.00005, 0.00009), "equal"),
         ("barrier_idle_fraction", 0.1, 0.10001, (-0.00005, 0.00011), "inconclusive"),
-        ("barrier_idle_fraction", 0.0, 0.1, None, "worse"),
+        ("barrier_idle_fraction", 0.0, 0.1, None, "not judged"),
         ("barrier_idle_fraction", math.nan, 0.1, None, "inconclusive"),
     ],
 )
@@ -140,7 +141,7 @@ def test_over_seeds_differences_are_paired():
 def test_seeds_are_matched_by_number_not_by_place():
     base = run_of(tpot_ms_p99=1.0, repeats=repeats([10.0, 20.0, 30.0], seeds=(0, 1, 2)))
     head = run_of(tpot_ms_p99=1.0, repeats=repeats([30.0, 20.0, 99.0], seeds=(2, 1, 7)))
-    assert Intervals.of(base, head, 0).pairs["tpot_ms_p99"] == [0.0, 0.0]
+    assert Intervals.of(base, head).pairs["tpot_ms_p99"] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("other", [{"seeds": (7, 8, 9)}, {"resample": "none"}, {"seeds": (2, 8, 9)}])
@@ -148,6 +149,33 @@ def test_seeds_that_served_other_requests_are_not_paired(other):
     base = run_of(tpot_ms_p99=1.0, repeats=repeats([10.0, 20.0, 30.0]))
     head = run_of(tpot_ms_p99=1.0, repeats=repeats([11.0, 22.0, 33.0], **other))
     assert only(differences(base, head), "tpot_ms_p99").interval is None
+
+
+def test_repeats_that_draw_nothing_have_no_interval():
+    base = run_of(tpot_ms_p99=10.0, repeats=repeats([10.0] * 3, resample="none"))
+    head = run_of(tpot_ms_p99=11.0, repeats=repeats([11.0] * 3, resample="none"))
+    found = only(differences(base, head), "tpot_ms_p99")
+    assert (found.interval, found.mark) == (None, "not judged")
+    assert "nothing was drawn" in found.reason
+
+
+def test_of_many_metrics_a_small_p_value_is_not_enough():
+    one = Difference("tpot_ms_p99", "ms", "lower", 1.0, 2.0, Interval(0.1, 1.9), "seeds", 0.03)
+    assert corrected([one])[0].mark == "worse"
+    assert {each.mark for each in corrected([one] * 3)} == {"inconclusive"}
+    sure = Difference("tpot_ms_p99", "ms", "lower", 1.0, 2.0, Interval(0.5, 1.5), "seeds", 0.001)
+    assert [each.mark for each in corrected([one, sure, one])] == ["inconclusive", "worse", "inconclusive"]
+
+
+def test_a_run_shorter_than_its_requests_are_remembered_is_too_short():
+    values = np.random.default_rng(0).normal(10, 3, (2, 128))
+    series = [series_of(each) | {"memory_steps": 40.0} for each in values]
+    base, head = (run_of(barrier_idle_fraction=0.1, series=each) for each in series)
+    found = only(differences(base, head), "barrier_idle_fraction")
+    assert found.interval is None
+    assert found.reason.startswith(
+        "too short: the run is 3.2 times as long as its load is remembered, expected at least 6"
+    )
 
 
 # --- the command ---
@@ -283,19 +311,15 @@ def test_runs_are_compared_by_label_or_as_named(results, tmp_path, capsys):
     assert len(json.loads(capsys.readouterr().out)["comparison"]["pairs"]) == 2
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_intervals(tmp_path, capsys):
+def test_the_same_results_give_the_same_bytes(tmp_path, capsys):
     from pathlib import Path
 
     trace = str(Path(__file__).resolve().parents[3] / "sample_traces" / "skewed_8_ranks.jsonl")
     out = str(tmp_path / "r.json")
     assert lbal(["replay", trace, "--policy", "jsq", "--policy", "jsq-kv", "-o", out]) == 0
     texts = []
-    for seed in ("0", "0", "1"):
+    for seed in ("0", "0"):
         capsys.readouterr()
         assert lbal(["compare", out, "--seed", seed, "--json"]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
-    intervals = [
-        [each.get("low") for each in json.loads(text)["comparison"]["pairs"][0]["differences"]] for text in texts
-    ]
-    assert intervals[0] != intervals[2]

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.compare.intervals import (
-    Blocks,
-    Interval,
-    bootstrap,
-    mean_interval,
-    percentile_interval,
-    t_quantile,
-)
 from lbal.analyzers.energy.binned_sums import MOST_BINS, bin_edges, columns_of, rebinned, step_series
 from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.statistics.student import Interval, mean_interval, t_beyond, t_quantile
 from lbal.analyzers.trace.trace import StepArrays
 
 
@@ -41,6 +34,11 @@ def test_t_quantiles_are_those_of_the_tables(degrees, value):
     assert t_quantile(0.975, degrees) == pytest.approx(value, abs=2e-5)
 
 
+def test_p_values_are_those_of_the_tables():
+    assert t_beyond(2.26216, 9) == pytest.approx(0.05, abs=1e-5)
+    assert t_beyond(-4.30265, 2) == pytest.approx(0.05, abs=1e-5)
+
+
 def test_the_interval_of_a_mean_by_hand():
     # Mean 2, standard deviation 1, so 2 -+ 4.30265 / sqrt(3).
     interval = mean_interval([1, 2, 3])
@@ -48,62 +46,9 @@ def test_the_interval_of_a_mean_by_hand():
     assert interval.high == pytest.approx(2 + 4.30265 / math.sqrt(3), abs=1e-4)
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf]])
+@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0], [1.0, math.nan], [1.0, math.inf]])
 def test_no_interval_is_told_where_there_is_none(values):
     assert mean_interval(values) is None
-
-
-def correlated(rng, count, memory):
-    """Noise around 0 that forgets half of itself in some steps."""
-    values = np.empty(count)
-    last = 0.0
-    for index in range(count):
-        last = memory * last + rng.normal()
-        values[index] = last
-    return values
-
-
-def holds(truth, columns, blocks):
-    centre = columns["idle"].sum() / columns["time"].sum()
-    interval = percentile_interval(bootstrap(columns, blocks, ("idle", "time")) * centre, centre, blocks)
-    return interval.low <= truth <= interval.high
-
-
-@pytest.mark.parametrize("memory", [0.0, 0.6])
-def test_the_bootstrap_over_steps_holds_the_truth_about_as_often_as_it_says(memory):
-    rng, hits, trials = np.random.default_rng(1), 0, 200
-    for trial in range(trials):
-        columns = {"idle": 50 + correlated(rng, 128, memory), "time": np.full(128, 100.0)}
-        hits += holds(0.5, columns, Blocks.drawn(128, trial, 400))
-    assert 0.87 * trials <= hits <= 0.99 * trials
-
-
-def test_independent_draws_would_be_too_sure_of_correlated_steps():
-    """Why blocks: the same data, drawn one by one, promise 95% and hold far less."""
-    rng, hits, trials = np.random.default_rng(1), 0, 200
-    for trial in range(trials):
-        columns = {"idle": 50 + correlated(rng, 128, 0.6), "time": np.full(128, 100.0)}
-        starts = np.random.default_rng(trial).integers(0, 128, size=(400, 128))
-        hits += holds(0.5, columns, Blocks(starts, 1))
-    assert hits < 0.8 * trials
-
-
-def test_what_two_runs_share_cancels_in_a_paired_difference():
-    rng = np.random.default_rng(3)
-    weather, ones = correlated(rng, 128, 0.8), np.ones(128)
-    blocks = Blocks.drawn(128, 0)
-    one, other = ({"x": level + weather + rng.normal(0, 0.1, 128), "n": ones} for level in (50, 50.5))
-    changes = [bootstrap(part, blocks, ("x", "n")) * part["x"].mean() for part in (one, other)]
-    means = [part["x"].mean() for part in (one, other)]
-    paired = percentile_interval(changes[1] - changes[0], means[1] - means[0], blocks)
-    alone = percentile_interval(changes[1], means[1], blocks)
-    assert paired.high - paired.low < (alone.high - alone.low) / 3
-    assert paired.low > 0
-
-
-def test_the_same_seed_draws_the_same_blocks():
-    assert (Blocks.drawn(128, 5).starts == Blocks.drawn(128, 5).starts).all()
-    assert (Blocks.drawn(128, 5).starts != Blocks.drawn(128, 6).starts).any()
 
 
 @given(st.integers(1, 5000))

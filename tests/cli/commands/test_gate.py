@@ -185,7 +185,11 @@ def results(tmp_path_factory):
 def here(results, tmp_path, monkeypatch, capsys):
     """A folder with the results in it, as the current one."""
     for path in results.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+        record = json.loads(path.read_text())
+        for run in record["runs"]:
+            # As results of earlier versions: with it, runs of these lengths are too short for an interval.
+            run["series"].pop("memory_steps", None)
+        (tmp_path / path.name).write_text(json.dumps(record))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     capsys.readouterr()
