@@ -179,9 +179,9 @@ def _notes_on_times(accounts: BarrierAccounts, told: RankTimes | None) -> list[s
     if told is not None:
         notes += told.notes
         notes += [
-            f"rank {rank} takes {told.factors[rank].value:.2f}x the time that its load explains: look at its hardware, "
+            f"rank {rank} takes {factor:.2f}x the time that its load explains: look at its hardware, "
             "its host or what else runs there"
-            for rank in told.slow_ranks
+            for rank, factor in told.slow_ranks.items()
         ]
     return notes
 

@@ -13,7 +13,8 @@ and the straggler is chosen anew until it stays.
 
 Coefficients are non-negative. Errors count relative to the fitted time, as in the presets, and outliers are weighed
 down (Tukey's biweight, 4.685 scaled median deviations, after Huber's weights; Huber and Ronchetti, Robust Statistics).
-Intervals are over blocks of consecutive steps (`uncertainty.py`), so that noise may be correlated from step to step. Assumption: what is not explained by L, n and P does not depend on them.
+Intervals are over blocks of consecutive steps (`uncertainty.py`), so that noise may be correlated from step to step.
+Assumption: what is not explained by L, n and P does not depend on them.
 """
 
 from __future__ import annotations

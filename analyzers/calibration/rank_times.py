@@ -35,13 +35,13 @@ class RankTimes:
     notes: tuple[str, ...]
 
     @property
-    def slow_ranks(self) -> list[int]:
-        """The ranks that are surely and notably slower than the median one."""
-        return [
-            rank
+    def slow_ranks(self) -> dict[int, float]:
+        """The ranks that are surely and notably slower than the median one, and their factors."""
+        return {
+            rank: factor.value
             for rank, factor in enumerate(self.factors)
             if factor is not None and factor.value >= SLOW_RANK_FACTOR and factor.low > 1
-        ]
+        }
 
 
 def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
@@ -54,7 +54,7 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
     fit = RobustFit.of_rank_times(_thinned(steps))
     if not len(fit.y):
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, ())
-    notes = ()
+    notes: tuple[str, ...] = ()
     if reason := why_no_constant(fit):
         fit.loads[:, 0] = 0.0
         notes = (f"the part of rank times that no load explains is taken as 0: {reason}",) if len(steps) > 1 else ()

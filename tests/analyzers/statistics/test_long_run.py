@@ -1,11 +1,11 @@
-"""Intervals over steps hold what they promise, and runs that are too short get none: few trials of benchmarks/statistics.py."""
+"""Intervals over steps hold what they promise, and runs that are too short get none: few trials of benchmarks/error_rates.py."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.statistics import ar_coverage, calibration_coverage, null_test
+from benchmarks.error_rates import ar_coverage, calibration_coverage, null_test
 from lbal.analyzers.statistics.long_run import holm, memory, sum_estimate
 
 

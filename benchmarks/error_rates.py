@@ -1,7 +1,7 @@
 """How often the statistics of lbal are right: coverage of intervals and false verdicts, as tables.
 
-    python benchmarks/statistics.py            all tables (some minutes)
-    python benchmarks/statistics.py --pairs 40 fewer pairs and traces
+    python benchmarks/error_rates.py            all tables (some minutes)
+    python benchmarks/error_rates.py --pairs 40 fewer pairs and traces
 
 - *Null test*: two runs of a policy that draws, with different seeds, on the same requests: no difference is true. Any
   metric called better, worse or changed is a false verdict; at most 5% of pairs should have one for one metric.
