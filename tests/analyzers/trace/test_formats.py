@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from forward_passes import record
-from vllm_lines import iteration
+from vllm_lines import iteration, periodic
 
 from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.trace.formats import FORMATS, ReadOptions, read_trace
@@ -66,6 +66,13 @@ TEXTS = {
     "qwen-bailian": '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 61.25, "input_length": 10, "output_length": 5, '
     '"type": "text", "turn": 1, "hash_ids": [1]}\n',
     "vllm-iterations": "".join(iteration("C", rank, step, 4, kv_percent=5) for step in (7, 8) for rank in (0, 1)),
+    "vllm-periodic": periodic(0, 5, 1, 20.5) + periodic(1, 7, 0, 30),
+    "lmdeploy": "[2026-02-05 17:05:17 DP0] Avg thr (in/out): 4618.5 / 2756.3 tokens/s, API server (completed/routed/"
+    "waiting): 1 / 50 / 50, Engine (running/waiting): 45 / 5, KV cache: 21.6%, \n",
+    "dyntra-lb": "INFO 08-22 10:00:00 [x.py:89] [dyntra_lb] requests_by_rank (DP Workload Status):\n"
+    "INFO 08-22 10:00:00 [x.py:97]  DP0 | Run(2): [ 12, 700]  | Wait(1): [ 16]\n"
+    "INFO 08-22 10:00:00 [x.py:97]  DP1 | Run(0): []  | Wait(0): []\n"
+    "INFO 08-22 10:00:00 [y.py:96] schedule() | blk num [752] | block size [scheduler=128, dyntra_lb=128]\n",
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 
