@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import workloads
 
 from lbal.analyzers.models.step_models import step_model
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import run_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
 RELEASED = workloads.ROOT.parent / "shared" / "reference" / "parity" / "released_simulator_resampled.json"
@@ -69,7 +71,7 @@ class Served:
 def serve(workload: Workload, cluster: Cluster, spec: str, conditions: Conditions) -> Served:
     """Replay a workload under a policy."""
     replayed = replay(workload, cluster, parse_policy(spec), conditions, keep_steps=False)
-    metrics = run_of(replayed, cluster, "admissions").metrics
+    metrics = run_of(Windowed.of(replayed, "admissions")).metrics
     names = ("barrier_idle_fraction", "imbalance_tokens_mean", "perfect_balance_throughput_fraction")
     waits = ("queue_wait_steps_p99", "queue_wait_steps_max")
     return Served(*(float(metrics[name].value) for name in (*names, *waits)))

@@ -14,9 +14,9 @@ from comparisons import Served, Table, say, serve
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, step_model
 from lbal.analyzers.trace.formats import read_trace
-from lbal.replay.engine.engine import Cluster, Conditions
 from lbal.replay.experiment.rate_scale import find_rate_scale
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
 TRACES = {

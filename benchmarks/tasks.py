@@ -23,8 +23,9 @@ from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.models.step_models import paper_release
 from lbal.analyzers.trace.formats import read_trace
 from lbal.analyzers.trace.trace import StepArrays
-from lbal.replay.engine.engine import Cluster, Conditions, Replay, replay
+from lbal.replay.engine.engine import Replay, replay
 from lbal.replay.policy.policy import POLICIES, Policy, parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver import StepProblem, solve
 

@@ -10,10 +10,15 @@ import os
 import sys
 import warnings
 from itertools import pairwise
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from lbal.cli.interrupts import INTERRUPTED, MESSAGE, end_now, watch_signals
 
+if TYPE_CHECKING:
+    from lbal.analyzers.errors import Parameter
+
+FLAGS = {"format_name": "format", "policies": "policy"}
+"""Flags that are not called as the parameters of the library are."""
 HELP = frozenset({"--help", "-h", "--version"})
 FINE, GATE_FAILED, BAD_INPUT, INTERNAL_ERROR = 0, 1, 2, 3
 
@@ -55,7 +60,7 @@ def run(arguments: list[str]) -> int:
 
         code = app(arguments, prog_name="lbal", standalone_mode=False)
     except LbalError as error:
-        return _refuse(str(error))
+        return _refuse(error.told(_as_flag))
     except BrokenPipeError:
         return FINE
     except OSError as error:
@@ -82,6 +87,12 @@ def run(arguments: list[str]) -> int:
     if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
         return _say(MESSAGE, INTERRUPTED)
     return code if isinstance(code, int) else FINE
+
+
+def _as_flag(parameter: Parameter) -> str:
+    """A parameter of a library call as the command line spells it: `--dp-size`, `--window steady`."""
+    name = FLAGS.get(parameter.name, parameter.name.replace("_", "-"))
+    return f"--{name}" if parameter.value is None else f"--{name} {parameter.value}"
 
 
 def _refuse(message: str) -> int:

@@ -109,8 +109,9 @@ def analyze_steps(
     accounts = account(steps, model, measured=measured, curves=curves, constant_ms=constant_ms)
     if recorded and not measured and accounts.over_step > len(accounts) / 2:
         raise UsageError(
-            f"--step-model: {model.name} takes longer than the measured step in {accounts.over_step:,} of "
-            f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them"
+            f"{model.name} takes longer than the measured step in {accounts.over_step:,} of "
+            f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them",
+            parameter="step_model",
         )
     bases = Bases.of(
         recorded=recorded,

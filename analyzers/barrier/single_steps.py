@@ -34,12 +34,16 @@ def parse_step_range(text: str) -> StepRange:
     start, colon, stop = text.partition(":")
     parts = [part.strip() for part in (start, stop)]
     if not colon or not all(part.isdecimal() or not part for part in parts) or not any(parts):
-        raise UsageError(f"--steps: {text!r} is no range of steps, expected FROM:TO, as in 1000:1200 (without 1200)")
+        raise UsageError(
+            f"{text!r} is no range of steps, expected FROM:TO, as in 1000:1200 (without 1200)", parameter="steps"
+        )
     if max(map(len, parts)) > MOST_DIGITS:
-        raise UsageError(f"--steps: a number has more than {MOST_DIGITS} digits, expected FROM:TO, as in 1000:1200")
+        raise UsageError(
+            f"a number has more than {MOST_DIGITS} digits, expected FROM:TO, as in 1000:1200", parameter="steps"
+        )
     found = StepRange(int(parts[0] or 0), int(parts[1]) if parts[1] else None)
     if found.stop is not None and found.stop <= found.start:
-        raise UsageError(f"--steps: {text} holds no step, expected FROM below TO")
+        raise UsageError(f"{text} holds no step, expected FROM below TO", parameter="steps")
     return found
 
 
@@ -80,8 +84,9 @@ class StepWindow:
         self._rank_steps += int(chosen.sum()) * steps.dp_size
         if self._rank_steps > MOST_RANK_STEPS:
             raise UsageError(
-                f"--steps: {wanted} is more than {MOST_RANK_STEPS // steps.dp_size:,} steps of {steps.dp_size} ranks, "
-                "which no viewer opens, expected a shorter range"
+                f"{wanted} is more than {MOST_RANK_STEPS // steps.dp_size:,} steps of {steps.dp_size} ranks, "
+                "which no viewer opens, expected a shorter range",
+                parameter="steps",
             )
         self._parts.append(steps.part(chosen))
 

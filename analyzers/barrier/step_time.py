@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from lbal.analyzers.errors import UsageError
+from lbal.analyzers.errors import Parameter, UsageError
 from lbal.analyzers.trace.trace import FloatArray
 
 Load = TypeVar("Load", float, FloatArray)
@@ -116,8 +116,9 @@ class StepTimeModel:
         for rank, speed in self.rank_speeds:
             if rank >= dp_size:
                 raise UsageError(
-                    f"--rank-speed {rank}={speed:.4g}: there are {dp_size} ranks, expected one of 0..{dp_size - 1} "
-                    "(speeds come from the option or from the step model)"
+                    f"there are {dp_size} ranks, expected one of 0..{dp_size - 1} "
+                    "(speeds come from the option or from the step model)",
+                    parameter=Parameter("rank_speed", f"{rank}={speed:.4g}"),
                 )
             slowness[rank] = 1.0 / speed
         return slowness

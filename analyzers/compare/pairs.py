@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from lbal.analyzers.errors import UsageError, unknown_name
 from lbal.analyzers.result.reading import Stored
-from lbal.analyzers.result.result import Result, Run
+from lbal.analyzers.result.result import Run
+from lbal.analyzers.result.runs import reference_of
 
 Pair = tuple[Run | None, Run | None]
 """The run of the base and that of the head; None where there is none of that label."""
@@ -38,13 +39,9 @@ def within(stored: Stored, run: str | None = None, base_run: str | None = None) 
     if len(runs) < 2:
         raise UsageError(f"{stored.name}: it has {len(runs)} runs, expected two to compare, or a second result")
     known = {each.label: each for each in runs}
-    base = _reference(stored.result) if base_run is None else _named(stored, known, base_run)
+    base = reference_of(runs) if base_run is None else _named(stored, known, base_run)
     heads = runs if run is None else [_named(stored, known, run)]
     return [(base, each) for each in heads if each is not base or run is not None]
-
-
-def _reference(result: Result) -> Run:
-    return next((run for run in result.runs if run.policy == "recorded"), result.runs[0])
 
 
 def _named(stored: Stored, runs: dict[str, Run], label: str) -> Run:

@@ -33,10 +33,10 @@ def parse_costs(text: str) -> Costs:
         if not equals or key not in KEYS:
             if equals:
                 raise unknown_name("cost", key, KEYS)
-            raise UsageError(f"--costs: {part!r} is no KEY=VALUE, expected such as pue=1.2 or carbon=world")
+            raise UsageError(f"{part!r} is no KEY=VALUE, expected such as pue=1.2 or carbon=world", parameter="costs")
         field, least, most = KEYS[key]
         if field in values:
-            raise UsageError(f"--costs: {key} stands twice, expected each key once")
+            raise UsageError(f"{key} stands twice, expected each key once", parameter="costs")
         values[field] = _value(key, value, least, most)
         labels[key] = f"{key} {values[field]:g}" + (f" ({value})" if value in _named(key) else "")
     return Costs(**values, labels=labels)
@@ -52,7 +52,9 @@ def _value(key: str, text: str, least: float, most: float) -> float:
         value = math.nan
     if not least <= value <= most:
         names = f", or {', '.join(named)}" if named else ""
-        raise UsageError(f"--costs: {key}={text}: cannot be, expected a number from {least:g} to {most:g}{names}")
+        raise UsageError(
+            f"{key}={text}: cannot be, expected a number from {least:g} to {most:g}{names}", parameter="costs"
+        )
     return value
 
 

@@ -79,7 +79,7 @@ def gpus_per_rank(value: int | None, step_model: StepTimeModel) -> int:
     if value is None:
         return step_model.gpus_per_rank
     if not 1 <= value <= 1024:
-        raise UsageError(f"--gpus-per-rank: {value} cannot be, expected 1 to 1024")
+        raise UsageError(f"{value} cannot be, expected 1 to 1024", parameter="gpus_per_rank")
     return value
 
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from lbal.analyzers.barrier.step_time import COEFFICIENTS, LEAST_SPEED, MOST_SPEED, Band, StepTimeModel
-from lbal.analyzers.errors import UsageError, shown, unknown_name
+from lbal.analyzers.errors import Parameter, UsageError, shown, unknown_name
 from lbal.analyzers.models.model_files import ModelFile, is_file, is_json_file
 
 DEFAULT_STEP_MODEL = "h200/deepseek-v3/dp-attn+ep32/bf16kv"
@@ -175,14 +175,15 @@ def rank_speeds(specs: Sequence[str]) -> dict[int, float]:
         try:
             rank, speed = int(key), float(text)
         except ValueError:
-            raise UsageError(f"--rank-speed: {part!r} is no RANK=SPEED, expected such as 3=0.8") from None
+            raise UsageError(f"{part!r} is no RANK=SPEED, expected such as 3=0.8", parameter="rank_speed") from None
         if rank < 0 or not LEAST_SPEED <= speed <= MOST_SPEED:
             raise UsageError(
-                f"--rank-speed: {part!r} cannot be, expected a rank from 0 and a speed from {LEAST_SPEED:g} to "
-                f"{MOST_SPEED:g} (1 is the speed of the model)"
+                f"{part!r} cannot be, expected a rank from 0 and a speed from {LEAST_SPEED:g} to "
+                f"{MOST_SPEED:g} (1 is the speed of the model)",
+                parameter="rank_speed",
             )
         if rank in speeds:
-            raise UsageError(f"--rank-speed: rank {rank} stands twice, expected each rank once")
+            raise UsageError(f"rank {rank} stands twice, expected each rank once", parameter="rank_speed")
         speeds[rank] = speed
     return speeds
 
@@ -230,19 +231,28 @@ def _inline(spec: str) -> StepTimeModel:
         key = key.strip()
         if key not in values:
             raise UsageError(
-                f"--step-model {spec!r}: {key!r}: unknown coefficient, expected {', '.join(INLINE_FIELDS)}"
+                f"{key!r}: unknown coefficient, expected {', '.join(INLINE_FIELDS)}",
+                parameter=Parameter("step_model", repr(spec)),
             )
         if key in given:
-            raise UsageError(f"--step-model {spec!r}: {key}: stands twice, expected each coefficient once")
+            raise UsageError(
+                f"{key}: stands twice, expected each coefficient once", parameter=Parameter("step_model", repr(spec))
+            )
         given.add(key)
         try:
             values[key] = float(text)
         except ValueError:
             values[key] = math.nan
         if not 0 <= values[key] <= LONGEST_S:
-            raise UsageError(f"--step-model {spec!r}: {key}: {text!r} is no time, expected 0 to {LONGEST_S:g} seconds")
+            raise UsageError(
+                f"{key}: {text!r} is no time, expected 0 to {LONGEST_S:g} seconds",
+                parameter=Parameter("step_model", repr(spec)),
+            )
     if values["a"] + values["b"] <= 0:
-        raise UsageError(f"--step-model {spec!r}: no rank would ever wait for another, expected a or b above 0")
+        raise UsageError(
+            "no rank would ever wait for another, expected a or b above 0",
+            parameter=Parameter("step_model", repr(spec)),
+        )
     return StepTimeModel(
         name=spec,
         shared_s=values["C"],

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lbal.analyzers.errors import OutputError, UsageError
+from lbal.analyzers.errors import OutputError, Parameter, UsageError
 
 STREAM = "-"
 PARQUET_FILES = ("meta.json", "requests.parquet", "steps.parquet")
@@ -95,7 +95,7 @@ def _writable(name: str, path: Path, *, force: bool) -> Path:
 
 def exists_already(name: str) -> OutputError:
     """The error for a file that nobody asked to overwrite."""
-    return OutputError(f"{name}: exists already, expected a new name (or --force to overwrite it)")
+    return OutputError(f"{name}: exists already, expected a new name (or ", Parameter("force"), " to overwrite it)")
 
 
 def is_parquet_trace(path: Path) -> bool:

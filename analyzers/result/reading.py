@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, cast
 
 from lbal.analyzers.barrier.thinned import SERIES_COLUMNS, StepSeries
 from lbal.analyzers.documents import STDIN, json_value, read_document
-from lbal.analyzers.errors import InputError, shown
+from lbal.analyzers.errors import InputError, Parameter, shown
 from lbal.analyzers.metrics import Basis, Measure
 from lbal.analyzers.result.fitting import fitted
 from lbal.analyzers.result.result import SCHEMA, Result, Run
@@ -33,6 +34,11 @@ class Stored:
     lbal_version: str
     result: Result
 
+    @classmethod
+    def of(cls, result: Result, name: str) -> Stored:
+        """A result that is not in a file, under a name."""
+        return cls(name, SCHEMA, result.lbal_version, result)
+
 
 def read_result(name: str, *, any_schema: bool = False) -> Stored:
     """The result in a file, or of standard input (`-`).
@@ -49,10 +55,15 @@ def read_result(name: str, *, any_schema: bool = False) -> Stored:
             name,
             f"it has schema {schema!r} and this lbal reads {SCHEMA!r}",
             field="schema",
-            expected="a result written by this version (or --allow-mismatch schema)",
+            expected=["a result written by this version (or ", Parameter("allow_mismatch", "schema"), ")"],
         )
     result = result_of(record, name)
     return Stored(name, schema, result.lbal_version, result)
+
+
+def load_result(name: str | Path) -> Result:
+    """The result in a file that `-o name.json` or `Result.write` wrote. Raises as `read_result` does."""
+    return read_result(str(name)).result
 
 
 def result_of(record: Mapping[str, Any], name: str) -> Result:

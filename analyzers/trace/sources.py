@@ -116,9 +116,9 @@ def _rank_pattern(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise UsageError(f"--rank-regex: {text!r} is no regular expression: {error}") from error
+        raise UsageError(f"{text!r} is no regular expression: {error}", parameter="rank_regex") from error
     if pattern.groups != 1:
-        raise UsageError(f"--rank-regex: {text!r} has {pattern.groups} groups, expected one: the rank")
+        raise UsageError(f"{text!r} has {pattern.groups} groups, expected one: the rank", parameter="rank_regex")
     return pattern
 
 
@@ -132,9 +132,11 @@ def _rank_in(name: str, pattern: re.Pattern[str] | None, *, alone: bool) -> int 
     if pattern is not None:
         match = pattern.search(name)
         if match is None:
-            raise UsageError(f"--rank-regex: {pattern.pattern!r} does not fit {name}")
+            raise UsageError(f"{pattern.pattern!r} does not fit {name}", parameter="rank_regex")
         if not (match[1] or "").isdecimal():
-            raise UsageError(f"--rank-regex: {pattern.pattern!r} finds {match[1]!r} in {name}, expected digits")
+            raise UsageError(
+                f"{pattern.pattern!r} finds {match[1]!r} in {name}, expected digits", parameter="rank_regex"
+            )
         return int(match[1])
     for part in reversed(Path(name).parts):
         for known in RANK_IN_NAMES[1:] if alone else RANK_IN_NAMES:

@@ -8,6 +8,7 @@ from typing import Any
 from lbal.analyzers.barrier.bounds import recovered_fraction
 from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE
 from lbal.analyzers.result.result import Run
+from lbal.analyzers.result.runs import least_idle
 from lbal.analyzers.wording.numbers import count, percent, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
@@ -22,20 +23,20 @@ CROWDED_WAIT_SHARE = 0.2
 """A queue that still holds requests this share of the run after the last arrival marks an overload."""
 
 
-def replay_headline(runs: Sequence[Run], reference: Run) -> str:
-    """Who idles least, against the reference, in one sentence."""
+def replay_headline(runs: Sequence[Run], reference: Run, rests_on: str = "") -> str:
+    """Who idles least, against the reference, in one sentence; `rests_on` says what else the figures rest on."""
     idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
-    best = min(runs, key=lambda run: idle[run.label])
+    best, basis = least_idle(runs), f"(modelled; {rests_on})" if rests_on else "(modelled)"
     if len(runs) == 1:
-        return f"{best.label} loses {percent(idle[best.label])} of rank-time to barrier idle (modelled)."
+        return f"{best.label} loses {percent(idle[best.label])} of rank-time to barrier idle {basis}."
     text = f"{best.label} loses least of {len(runs)} policies: {percent(idle[best.label])} of rank-time is barrier idle"
     if best is reference or idle[best.label] == idle[reference.label]:
-        second = min((run for run in runs if run is not best), key=lambda run: idle[run.label])
-        return f"{text}, next is {second.label} with {percent(idle[second.label])} (modelled)."
+        second = least_idle([run for run in runs if run is not best])
+        return f"{text}, next is {second.label} with {percent(idle[second.label])} {basis}."
     rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
     return (
         f"{text} against {percent(idle[reference.label])} under {reference.label}, "
-        f"with {rates[0] / rates[1] - 1:+.1%} throughput (modelled)."
+        f"with {rates[0] / rates[1] - 1:+.1%} throughput {basis}."
     )
 
 

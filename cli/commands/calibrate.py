@@ -35,35 +35,20 @@ def calibrate(
     run_index: RunIndex = None,
 ) -> None:
     """Fit the coefficients of a step-time model to the recorded steps of a trace, and say how far to trust them."""
-    from dataclasses import replace
-
-    from lbal.analyzers.calibration.calibration import calibrate as fit
+    from lbal.analyzers.analysis.calibrating import calibrate as calibrated
     from lbal.analyzers.models.power_models import checked_gpu
     from lbal.analyzers.output.targets import check_targets, suffix_of
-    from lbal.analyzers.result.result import Result, input_record
-    from lbal.analyzers.wording.energy import calibration_headline
     from lbal.cli.output.console import deliver
 
     reading = Reading(traces, format_name, strict, rank_regex, run_index)
     if output is not None:
         suffix_of(output, TARGETS)
         check_targets([output], force=force, reads=reading.files())
-    gpu = checked_gpu(gpu)
-    read = reading.read()
-    found = fit(read, name)
-    model = replace(found.model, gpu=gpu, gpus_per_rank=gpus_per_rank)
-    record = found.as_dict()
+    checked_gpu(gpu)
+    result = calibrated(reading.read(), name=name, gpu=gpu, gpus_per_rank=gpus_per_rank)
     if output is not None:
-        _write(output, {"lbal_step_model": 1, **model.as_dict(), "calibration": record}, force)
-    result = Result(
-        command="calibrate",
-        inputs=[input_record(read)],
-        config={"step_model": model.as_dict()},
-        runs=[],
-        headline=calibration_headline(record),
-        notes=[*read.meta.warnings, *found.warnings],
-        calibration=record,
-    )
+        record = {"lbal_step_model": 1, **result.config["step_model"], "calibration": dict(result.calibration)}
+        _write(output, record, force)
     deliver(result, as_json=as_json, outputs=[], force=force)
 
 

@@ -27,33 +27,15 @@ def compare(
 
     Runs of the same label are compared. Every difference is better, worse, equal or inconclusive.
     """
-    from lbal.analyzers.compare.pairs import run_pairs, with_runs, within
-    from lbal.analyzers.errors import UsageError
+    from lbal.analyzers.analysis.comparing import allowed_mismatches
+    from lbal.analyzers.analysis.comparing import compare as compared
     from lbal.analyzers.result.reading import read_result
-    from lbal.analyzers.result.result import Result
-    from lbal.analyzers.wording.differences import compare_headline, missing_notes
     from lbal.cli.output.console import check_reports, deliver
-    from lbal.cli.results.comparing import allowed_mismatches, inputs_of, pair_record, refuse_mismatch
 
     outputs = output or []
     allowed = allowed_mismatches(allow_mismatch or [])
-    check_reports(outputs, force=force, reads=[base, *(heads or [])])
-    first, *others = (with_runs(read_result(name, any_schema="schema" in allowed)) for name in (base, *(heads or [])))
-    records = []
-    for head in others:
-        agreed = refuse_mismatch(first, head, allowed)
-        records += [pair_record(first, head, pair, agreed) for pair in run_pairs(first, head, run, base_run)]
-    if others and not any(record["differences"] for record in records):
-        raise UsageError(f"{base}: no run has the label of one it is compared with, expected --run and --base-run")
-    if not others:
-        records = [pair_record(first, first, pair, {}) for pair in within(first, run, base_run)]
-    result = Result(
-        command="compare",
-        inputs=inputs_of([first, *others]),
-        config={"seed": seed, "confidence": 0.95},
-        runs=[],
-        headline=compare_headline(records),
-        notes=missing_notes(records),
-        comparison={"pairs": records},
-    )
+    names = [base, *(heads or [])]
+    check_reports(outputs, force=force, reads=names)
+    stored = [read_result(name, any_schema="schema" in allowed) for name in names]
+    result = compared(*stored, run=run, base_run=base_run, allow_mismatch=allowed, seed=seed)
     deliver(result, as_json=as_json, outputs=outputs, force=force)

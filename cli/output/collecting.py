@@ -1,80 +1,24 @@
-"""What reports that draw need of a run beside its figures: collected while its steps pass by, and only where asked."""
+"""What the reports that are asked for need of the steps of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline, parse_step_range
-from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
+from lbal.analyzers.barrier.single_steps import parse_step_range
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.output.targets import suffix_of
+from lbal.analyzers.result.collecting import Drawing
 from lbal.analyzers.result.report import report_of, report_suffixes
 
-if TYPE_CHECKING:
-    from lbal.analyzers.barrier.accounts import BarrierAccounts
-    from lbal.analyzers.barrier.step_time import StepTimeModel
-    from lbal.analyzers.result.result import Run
-    from lbal.analyzers.trace.trace import StepArrays
 
-
-class Drawing:
-    """What the reports among some outputs need, and which steps of it."""
-
-    def __init__(self, outputs: Sequence[str], steps: str | None, *, as_json: bool = False) -> None:
-        self.outputs = outputs
-        self.needs = {need for name in outputs for need in _needs(name)} | ({"series"} if as_json else set())
-        self.range: StepRange | None = None
-        if steps is not None:
-            if "timeline" not in self.needs:
-                raise UsageError("--steps: has no meaning without a trace to write, expected -o NAME.perfetto.json")
-            self.range = parse_step_range(steps)
-
-    def watch(self, runs: int = 1) -> Watch:
-        """For one of that many runs."""
-        return Watch(
-            LoadThinner() if "series" in self.needs else None,
-            StepWindow(self.range, runs) if "timeline" in self.needs else None,
-        )
-
-    def notes(self, runs: Sequence[Run]) -> list[str]:
-        """Which steps a trace leaves out. Raises `UsageError` where it would have none."""
-        if "timeline" not in self.needs:
-            return []
-        shown = [run.timeline for run in runs if run.timeline is not None]
-        if not shown and any(run.details.get("unavailable") or run.details.get("idle_is") for run in runs):
-            problem = "shows single steps of all ranks with KV tokens and requests, which the trace does not tell"
-            raise UsageError(f"-o name.perfetto.json: {problem}, expected another report")
-        if not shown:
-            raise UsageError(f"--steps: {self.range} holds no step of the run, expected steps that it has")
-        if self.range is not None:
-            absent = [run.label for run in runs if run.timeline is None]
-            return [f"the trace of {label} is empty: it has no step in {self.range}" for label in absent]
-        return _left_out(shown, runs)
-
-
-class Watch:
-    """Sees the steps of one run pass by."""
-
-    def __init__(self, thinner: LoadThinner | None, window: StepWindow | None) -> None:
-        self._thinner = thinner
-        self._window = window
-
-    def see(self, steps: StepArrays) -> None:
-        """The next steps, in their order."""
-        if self._thinner is not None:
-            self._thinner.add(steps)
-        if self._window is not None:
-            self._window.add(steps)
-
-    def drawn(self, run: Run, accounts: BarrierAccounts, model: StepTimeModel) -> Run:
-        """The run with what was asked for; its series are over the accounted steps."""
-        if self._thinner is not None:
-            run = replace(run, drawn=StepSeries.of(accounts, self._thinner.load_map()).rounded())
-        if self._window is not None:
-            run = replace(run, timeline=self._window.timeline(model))
-        return run
+def drawing_for(outputs: Sequence[str], steps: str | None, *, as_json: bool) -> Drawing:
+    """What the reports among some outputs, and JSON on stdout, need, and which `steps` (FROM:TO) of it."""
+    needs = {need for name in outputs for need in _needs(name)} | ({"series"} if as_json else set())
+    if steps is None:
+        return Drawing(frozenset(needs))
+    if "timeline" not in needs:
+        raise UsageError("has no meaning without a trace to write, expected -o NAME.perfetto.json", parameter="steps")
+    return Drawing(frozenset(needs), parse_step_range(steps))
 
 
 def _needs(name: str) -> frozenset[str]:
@@ -82,16 +26,3 @@ def _needs(name: str) -> frozenset[str]:
     if not any(name.lower().endswith(suffix) for suffix in known):
         return frozenset()
     return report_of(suffix_of(name, known)).needs
-
-
-def _left_out(shown: Sequence[Timeline], runs: Sequence[Run]) -> list[str]:
-    cut = [timeline for timeline in shown if len(timeline.steps) < timeline.total_steps]
-    if not cut:
-        return []
-    first = cut[0]
-    last = int(first.steps.step[-1])
-    worst = next((run.worst_steps[0]["step"] for run in runs if run.worst_steps), 0)
-    return [
-        f"the trace shows steps {first.steps.step[0]} to {last} of {first.total_steps:,}; choose others with --steps, "
-        f"as in --steps {max(worst - 100, 0)}:{worst + 100}, around the step that idles most"
-    ]

@@ -58,3 +58,10 @@ def seed_progress(repeats: int) -> Iterator[Callable[[], None]]:
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("seeds", total=repeats)
         yield lambda: bar.advance(task)
+
+
+class TerminalDisplay:
+    """Shows on a terminal how far the replays of a library call have come."""
+
+    replaying = staticmethod(replay_progress)
+    repeating = staticmethod(seed_progress)

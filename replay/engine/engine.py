@@ -12,15 +12,16 @@ import polars as pl
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account, join
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.errors import PluginError, PolicyError, UsageError
+from lbal.analyzers.errors import Parameter, PluginError, PolicyError, UsageError
 from lbal.analyzers.registry import guarded, what_was_raised
 from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay.engine import loop
 from lbal.replay.engine.compiling import Rules, compiled_loop
 from lbal.replay.policy.policy import Binding, Policy
 from lbal.replay.policy.view import View
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
-from lbal.replay.scenario.workload import Arrivals, Workload
+from lbal.replay.scenario.workload import Workload
 
 ROW_CELLS = 1 << 18
 """Rank-steps in the row buffer: how far the loop goes before it reports."""
@@ -33,32 +34,6 @@ MOST_POOL = 1 << 32
 LEAST_SCALE, MOST_SCALE = 1e-6, 1e9
 """Rate scales at which requests are hardly ever together, and all come at once."""
 PHASES: tuple[Phase, Phase] = ("ramp", "full")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The replayed system: G ranks with B slots each, and how fast they are."""
-
-    dp_size: int
-    max_num_seqs: int
-    step_model: StepTimeModel
-    kv_capacity: int | None = None
-    """KV tokens that fit on a rank; None for no limit. Admission reserves a request's largest load."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """How the requests meet the cluster."""
-
-    arrivals: Arrivals = "trace"
-    rate_scale: float = 1.0
-    pool: int | None = None
-    """Waiting requests that a backlog is refilled to; None for 4*G."""
-    binding: Binding | None = None
-    """None for each policy's natural one."""
-    drift: Drift = field(default_factory=Drift)
-    """How the load of a request grows."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -258,26 +233,27 @@ def _binding(policy: Policy, conditions: Conditions) -> Binding:
         return policy.bindings[0]
     if conditions.binding not in policy.bindings:
         raise UsageError(
-            f"--binding {conditions.binding}: the policy {policy.name} cannot use it, expected {policy.bindings[0]}"
+            f"the policy {policy.name} cannot use it, expected {policy.bindings[0]}",
+            parameter=Parameter("binding", conditions.binding),
         )
     return conditions.binding
 
 
 def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> None:
     for name, value, most in (
-        ("--dp-size", cluster.dp_size, MOST_RANKS),
-        ("--max-num-seqs", cluster.max_num_seqs, MOST_SLOTS),
-        ("--pool", conditions.pool, MOST_POOL),
-        ("--kv-capacity", cluster.kv_capacity, MAX_TOKENS),
+        ("dp_size", cluster.dp_size, MOST_RANKS),
+        ("max_num_seqs", cluster.max_num_seqs, MOST_SLOTS),
+        ("pool", conditions.pool, MOST_POOL),
+        ("kv_capacity", cluster.kv_capacity, MAX_TOKENS),
     ):
         if value is not None and not 1 <= value <= most:
             size = "small" if value < 1 else "large"
             raise UsageError(
-                f"{name}: {value} is too {size}, expected a whole number of at least 1 and at most {most:,}"
+                f"{value} is too {size}, expected a whole number of at least 1 and at most {most:,}", parameter=name
             )
     if not LEAST_SCALE <= conditions.rate_scale <= MOST_SCALE:
         raise UsageError(
-            f"--rate-scale: {conditions.rate_scale} is no scale, expected {LEAST_SCALE:g} to {MOST_SCALE:g}"
+            f"{conditions.rate_scale} is no scale, expected {LEAST_SCALE:g} to {MOST_SCALE:g}", parameter="rate_scale"
         )
     longest = int(workload.output_tokens.max())
     if longest > MOST_STEPS:
@@ -289,12 +265,14 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
         ranks = workload.recorded_rank
         if ranks is None or (ranks < 0).any():
             raise UsageError(
-                f"--policy {policy.name}: {workload.source} names no rank for some requests, expected one for each"
+                f"{workload.source} names no rank for some requests, expected one for each",
+                parameter=Parameter("policy", policy.name),
             )
         if ranks.max() >= cluster.dp_size:
             raise UsageError(
-                f"--dp-size: {cluster.dp_size} is too small for the recorded rank {ranks.max()}, "
-                f"expected at least {ranks.max() + 1}"
+                f"{cluster.dp_size} is too small for the recorded rank {ranks.max()}, "
+                f"expected at least {ranks.max() + 1}",
+                parameter="dp_size",
             )
     if cluster.kv_capacity is not None:
         _check_capacity(workload, cluster.kv_capacity, conditions.drift)
@@ -305,16 +283,17 @@ def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
     if (largest > kv_capacity).any():
         request = int(np.argmax(largest > kv_capacity))
         raise UsageError(
-            f"--kv-capacity: {kv_capacity} tokens can never hold request {workload.request_id[request]} of "
+            f"{kv_capacity} tokens can never hold request {workload.request_id[request]} of "
             f"{workload.source} ({workload.prompt_tokens[request]} prompt + {workload.output_tokens[request]} output "
-            f"tokens), expected at least {largest.max()}"
+            f"tokens), expected at least {largest.max()}",
+            parameter="kv_capacity",
         )
 
 
 def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> loop.Requests:
     count, drift = len(workload), conditions.drift
     prompts, outputs = workload.prompt_tokens, workload.output_tokens
-    backlog = conditions.arrivals == "backlog"
+    backlog = conditions.is_backlog
     return loop.Requests(
         prompt_tokens=drift.entering_load(prompts),
         output_tokens=np.array(outputs, np.int64),
@@ -419,11 +398,11 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
     stale_ms, stale_steps = policy.staleness
     return loop.Settings(
         immediate=binding == "immediate",
-        backlog=conditions.arrivals == "backlog",
+        backlog=conditions.is_backlog,
         by_steps=conditions.arrivals == "steps",
         selects=policy.selects,
         work_conserving=policy.work_conserving,
-        pool_target=conditions.pool if conditions.pool is not None else 4 * cluster.dp_size,
+        pool_target=conditions.pool_size(cluster.dp_size),
         kv_capacity=np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity),
         coefficients_ms=model.coefficients_ms,
         drift=conditions.drift.per_step,
@@ -475,7 +454,7 @@ def _result(
 ) -> Replay:
     start_ms, step_ms = np.concatenate(trajectory.start_ms), np.concatenate(trajectory.step_ms)
     end_ms = start_ms + step_ms
-    backlog = conditions.arrivals == "backlog"
+    backlog = conditions.is_backlog
     frame = pl.DataFrame(
         {
             "request_id": workload.request_id,
@@ -516,16 +495,12 @@ def _result(
 
 
 def _config(policy: Policy, binding: Binding, cluster: Cluster, conditions: Conditions) -> dict[str, Any]:
-    backlog = conditions.arrivals == "backlog"
+    told = conditions.as_dict(cluster) | {"binding": binding}
+    names = ("binding", "arrivals", "rate_scale", "pool", "kv_capacity", "drift")
     return {
         "policy": policy.name,
         "parameters": policy.parameters(),
-        "binding": binding,
-        "arrivals": conditions.arrivals,
-        "rate_scale": None if backlog else conditions.rate_scale,
-        "pool": (conditions.pool or 4 * cluster.dp_size) if backlog else None,
-        "kv_capacity": cluster.kv_capacity,
-        "drift": str(conditions.drift),
+        **{name: told[name] for name in names},
     }
 
 

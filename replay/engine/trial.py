@@ -24,10 +24,11 @@ from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import PolicyError
 from lbal.analyzers.registry import is_own, what_was_raised
 from lbal.replay.engine import loop
-from lbal.replay.engine.engine import Cluster, Conditions, Prepared, prepared
+from lbal.replay.engine.engine import Prepared, prepared
 from lbal.replay.policy.checks import shown_file
 from lbal.replay.policy.policy import PlainRouter, PlainSelector, Policy, Router, Selector
 from lbal.replay.policy.view import View, read_only
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
 NUM_REQUESTS = 24

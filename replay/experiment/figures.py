@@ -1,58 +1,44 @@
-"""From a replay to the figures of a run, over the chosen window."""
+"""From a replay in a window to the figures of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lbal.analyzers.barrier.accounts import BarrierAccounts, join
 from lbal.analyzers.barrier.bounds import RequestLoads, idle_bounds, least_time_ms, recovered_fractions, single_loads
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
-from lbal.analyzers.barrier.window import Window
 from lbal.analyzers.energy.binned_sums import step_series
 from lbal.analyzers.energy.figures import energy_figures, saving_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, saving_range, slope_models, tpot_ms, variants
-from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import Measure, add_ranges, measure, step_figures
 from lbal.analyzers.requests.latency import distribution, request_metrics
 from lbal.analyzers.result.result import Run
-from lbal.replay.engine.engine import Cluster, Conditions, Phase, Replay
+from lbal.analyzers.result.runs import reference_of
+from lbal.analyzers.trace.trace import FloatArray
+from lbal.replay.experiment.windowed import Windowed
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
-PHASES: dict[Window, tuple[Phase, ...]] = {
-    "all": ("ramp", "full", "drain"),
-    "admissions": ("ramp", "full"),
-    "steady": ("full",),
-}
 
-
-def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView | None = None) -> Run:
+def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
     """The run of a replay: every figure is over the same steps, and over the requests admitted in them.
 
     With a view of energy, whose curves the replay must have been given, there are figures of energy too.
-    Raises `UsageError` for a window without steps.
     """
-    accounts = _accounts(replayed, window)
-    first, last = int(accounts.step[0]), int(accounts.step[-1])
-    requests, waited = replayed.trace.requests, replayed.waited_steps
-    assert requests is not None
-    if window != "all":
-        chosen = _admitted_in(replayed, accounts)
-        requests, waited = requests.filter(chosen), waited[chosen]
-    makespan_ms = float(replayed.start_ms[last] + replayed.step_ms[last] - replayed.start_ms[first])
-    figures = step_figures(WindowSteps(accounts, cluster.step_model, cluster.max_num_seqs, makespan_ms))
+    replayed, accounts = windowed.replayed, windowed.accounts
+    model, policy = replayed.step_model, replayed.policy
+    figures = step_figures(WindowSteps(accounts, model, replayed.trace.meta.max_num_seqs, windowed.makespan_ms))
+    latency = request_metrics(windowed.requests, windowed.waited_steps)
     # Prefill is not modelled, so a time to first token would leave out most of it.
-    latency = {name: value for name, value in request_metrics(requests, waited).items() if not name.startswith("ttft")}
-    policy = replayed.policy
+    latency = {name: value for name, value in latency.items() if not name.startswith("ttft")}
     metrics = {name: measure(name, value, "modelled") for name, value in {**figures, **latency}.items()}
     if view is not None:
-        metrics |= energy_figures(RunTotals.of(accounts, cluster.step_model), view)
+        metrics |= energy_figures(windowed.totals, view)
     return Run(
         label=policy.label,
         policy=policy.name,
@@ -69,24 +55,21 @@ def run_of(replayed: Replay, cluster: Cluster, window: Window, view: EnergyView 
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
         solver=replayed.statistics,
-        series=step_series(accounts, cluster.step_model, view, requests["output_tokens"].to_numpy()),
+        series=step_series(accounts, model, view, requests["output_tokens"].to_numpy()),
     )
 
 
-def headroom_of(
-    replayed: Replay, workload: Workload, cluster: Cluster, conditions: Conditions, window: Window
-) -> dict[str, Measure]:
+def headroom_of(windowed: Windowed, workload: Workload, cluster: Cluster, conditions: Conditions) -> dict[str, Measure]:
     """Bounds on what placement and policy could have changed, by metric name; see `analyzers/barrier/bounds.py`.
 
     Idle is over the window; the makespan and the throughput of any policy are of the whole run. The replay's
     clock starts at 0 or with the first arrival after it, so earlier arrivals count as at 0.
     """
-    accounts = _accounts(replayed, window)
-    model, drift = cluster.step_model, conditions.drift
+    replayed, model, drift = windowed.replayed, cluster.step_model, conditions.drift
     prompts, outputs = workload.prompt_tokens, workload.output_tokens
     loads = RequestLoads(outputs, drift.entering_load(prompts), drift.growing_steps(prompts, outputs), drift.per_step)
     single = single_loads(loads, replayed.admitted_step, len(replayed.start_ms))
-    figures = idle_bounds(accounts, single.part(slice(int(accounts.step[0]), int(accounts.step[-1]) + 1)), model)
+    figures = idle_bounds(windowed.accounts, single.part(windowed.rows), model)
     least_ms = busy_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs)
     start_ms = 0.0
     if conditions.arrivals == "trace":
@@ -102,18 +85,16 @@ def headroom_of(
     return {name: measure(name, value, "modelled") for name, value in figures.items()}
 
 
-def rows_of(replayed: Replay, window: Window) -> slice:
-    """The steps of the window."""
-    step = _accounts(replayed, window).step
-    return slice(int(step[0]), int(step[-1]) + 1)
+def runs_of(
+    windowed: Sequence[Windowed], workload: Workload, cluster: Cluster, conditions: Conditions, view: EnergyView
+) -> list[Run]:
+    """The runs of replays of the same requests, with headroom, and with what each wins back and saves."""
+    runs = _with_savings([run_of(each, view) for each in windowed], windowed, view)
+    bounds = [headroom_of(each, workload, cluster, conditions) for each in windowed]
+    return _with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
 
 
-def reference_of(runs: Sequence[Run]) -> Run:
-    """The run that others are compared with: what the trace did, where it was replayed, else the first one."""
-    return next((run for run in runs if run.policy == "recorded"), runs[0])
-
-
-def with_recovered(runs: Sequence[Run]) -> list[Run]:
+def _with_recovered(runs: Sequence[Run]) -> list[Run]:
     """The runs with the share of the reference's avoidable idle that each wins back, where any was avoidable.
 
     The admissions are each policy's own, so a share can exceed 1. A single run has nothing to be compared with.
@@ -133,28 +114,30 @@ def with_recovered(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def with_savings(runs: Sequence[Run], replays: Sequence[Replay], view: EnergyView, window: Window) -> list[Run]:
+def _with_savings(runs: Sequence[Run], windowed: Sequence[Windowed], view: EnergyView) -> list[Run]:
     """The runs with what each saves in energy per token against the reference, which has no such figure."""
-    totals = [RunTotals.of(_accounts(each, window), each.step_model) for each in replays]
-    reference = next(index for index, run in enumerate(runs) if run is reference_of(runs))
+    reference = place_of(reference_of(runs), runs)
+    totals = windowed[reference].totals
     return [
         run
         if index == reference
-        else replace(run, metrics={**run.metrics, **saving_figures(totals[index], totals[reference], view)})
+        else replace(run, metrics={**run.metrics, **saving_figures(windowed[index].totals, totals, view)})
         for index, run in enumerate(runs)
     ]
 
 
-def banded(replayed: Replay, window: Window) -> BandedRun:
+def place_of(run: Run, runs: Sequence[Run]) -> int:
+    """Where a run stands among runs that hold it."""
+    return next(index for index, each in enumerate(runs) if each is run)
+
+
+def banded(windowed: Windowed) -> BandedRun:
     """A replay under the variants of its step-time model; it must have been given `other_slopes` of it."""
-    model = replayed.step_model
-    slopes = slope_models(model)
-    by_slopes = [replayed.accounts, *replayed.also]
-    assert len(slopes) == len(by_slopes)
+    model = windowed.replayed.step_model
     totals = [
-        RunTotals.of(_accounts(replayed, window, part), each) for each, part in zip(slopes, by_slopes, strict=True)
+        RunTotals.of(accounts, each) for each, accounts in zip(slope_models(model), windowed.by_slopes, strict=True)
     ]
-    return BandedRun.of(variants(model), totals, [_tpot_figures(replayed, window, part) for part in by_slopes])
+    return BandedRun.of(variants(model), totals, [_tpot_figures(windowed, each) for each in windowed.step_ms_by_slopes])
 
 
 def other_slopes(cluster: Cluster) -> list[StepTimeModel]:
@@ -164,7 +147,7 @@ def other_slopes(cluster: Cluster) -> list[StepTimeModel]:
 
 def with_ranges(runs: Sequence[Run], bands: Sequence[BandedRun], view: EnergyView) -> list[Run]:
     """The runs with the range of each headline figure over the bands."""
-    reference = bands[next(index for index, run in enumerate(runs) if run is reference_of(runs))]
+    reference = bands[place_of(reference_of(runs), runs)]
     found = []
     for run, each in zip(runs, bands, strict=True):
         ranges = each.ranges(view)
@@ -174,34 +157,10 @@ def with_ranges(runs: Sequence[Run], bands: Sequence[BandedRun], view: EnergyVie
     return found
 
 
-def window_accounts(replayed: Replay, window: Window) -> BarrierAccounts:
-    """The accounts of the steps that count; `UsageError` for a window without steps."""
-    return _accounts(replayed, window)
-
-
-def _tpot_figures(replayed: Replay, window: Window, parts: Mapping[Phase, BarrierAccounts]) -> dict[str, float]:
-    step_ms = _accounts(replayed, "all", parts).step_ms
+def _tpot_figures(windowed: Windowed, step_ms: FloatArray) -> dict[str, float]:
+    """Time per output token of the requests admitted in the window, had the steps taken these times."""
+    replayed, chosen = windowed.replayed, windowed.admitted
     requests = replayed.trace.requests
     assert requests is not None
-    chosen = _admitted_in(replayed, _accounts(replayed, window))
     values = tpot_ms(step_ms, replayed.admitted_step[chosen], requests["output_tokens"].to_numpy()[chosen])
     return distribution("tpot_ms", values, ("mean", "p99")) if len(values) else {}
-
-
-def _admitted_in(replayed: Replay, accounts: BarrierAccounts) -> NDArray[np.bool_]:
-    """(N,) whether each request was admitted in these steps."""
-    admitted = replayed.admitted_step
-    return np.asarray((admitted >= accounts.step[0]) & (admitted <= accounts.step[-1]))
-
-
-def _accounts(
-    replayed: Replay, window: Window, phases: Mapping[Phase, BarrierAccounts] | None = None
-) -> BarrierAccounts:
-    phases = replayed.accounts if phases is None else phases
-    parts = [phases[phase] for phase in PHASES[window] if phase in phases]
-    if not parts:
-        why = "the slots are never all taken" if window == "steady" else "all requests enter at once"
-        raise UsageError(f"--window {window}: {replayed.policy.label} has no such steps ({why}), expected --window all")
-    accounts = join(parts)
-    assert (np.diff(accounts.step) == 1).all()
-    return accounts

@@ -8,8 +8,9 @@ from typing import Any
 
 from lbal.analyzers.barrier.step_time import StepTimeModel, rank_time
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import LEAST_SCALE, MOST_SCALE, Cluster, Conditions, replay
+from lbal.replay.engine.engine import LEAST_SCALE, MOST_SCALE, replay
 from lbal.replay.policy.policy import Policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
 TARGET_SLOT_USE = 0.8
@@ -75,7 +76,9 @@ def find_rate_scale(
     Raises `UsageError` with the reachable range where no rate does, to within 0.001 (2% of small ones).
     """
     if not 0 < slot_use < 1:
-        raise UsageError(f"--slot-use: {slot_use:g} is no share, expected a number between 0 and 1, both excluded")
+        raise UsageError(
+            f"{slot_use:g} is no share, expected a number between 0 and 1, both excluded", parameter="slot_use"
+        )
 
     def use_at(rate_scale: float) -> float:
         replayed = replay(workload, cluster, policy, replace(conditions, rate_scale=rate_scale), keep_steps=False)
@@ -93,8 +96,9 @@ def find_rate_scale(
             return Sizing(slot_use=use, rate_scale=scale, target=slot_use)
         low, high = (scale, high) if use < slot_use else (low, scale)
     raise UsageError(
-        f"--slot-use: the share jumps past {slot_use:g} near a rate scale of {scale:.6g} (to {use:.3f}), "
-        "expected a share that the trace can reach"
+        f"the share jumps past {slot_use:g} near a rate scale of {scale:.6g} (to {use:.3f}), "
+        "expected a share that the trace can reach",
+        parameter="slot_use",
     )
 
 
@@ -105,16 +109,18 @@ def _bracket(slot_use: float, use_at: Callable[[float], float], policy: Policy) 
         while use_at(high) < slot_use:
             if high * 4 > MOST_SCALE:
                 raise UsageError(
-                    f"--slot-use: no arrival rate keeps {slot_use:g} of the slots busy under {policy.label}, "
-                    f"expected a share of at most {use_at(high):.3f}"
+                    f"no arrival rate keeps {slot_use:g} of the slots busy under {policy.label}, "
+                    f"expected a share of at most {use_at(high):.3f}",
+                    parameter="slot_use",
                 )
             low, high = high, high * 4
     else:
         while use_at(low) > slot_use:
             if low / 4 < LEAST_SCALE:
                 raise UsageError(
-                    f"--slot-use: even single requests keep more than {slot_use:g} of the slots busy, "
-                    f"expected a share of at least {use_at(low):.3g}"
+                    f"even single requests keep more than {slot_use:g} of the slots busy, "
+                    f"expected a share of at least {use_at(low):.3g}",
+                    parameter="slot_use",
                 )
             low, high = low / 4, low
     return low, high

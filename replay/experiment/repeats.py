@@ -15,14 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.barrier.window import Window
-from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import Measure
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.statistics.student import mean_interval
-from lbal.replay.engine.engine import Cluster, Conditions, replay
-from lbal.replay.experiment.figures import headroom_of, run_of, with_recovered, with_savings
+from lbal.replay.experiment.scenario import Scenario
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.experiment.workers import in_processes
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.scenario.workload import Workload
@@ -33,35 +31,24 @@ MOST_REPEATS = 1000
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is repeated; the seed of the conditions is that of the first repeat."""
+    """What is repeated; the seed of the scenario is that of the first repeat."""
 
     policies: Sequence[str]
-    """As on the command line: processes make their own from it."""
-    workload: Workload
-    cluster: Cluster
-    conditions: Conditions
-    window: Window
-    view: EnergyView
+    """By the texts that name them: processes make their own from it."""
+    scenario: Scenario
     resample: Resample = "blocks"
 
     def seeds(self, repeats: int) -> list[int]:
         """Consecutive ones."""
-        return [self.conditions.seed + index for index in range(repeats)]
+        return [self.scenario.conditions.seed + index for index in range(repeats)]
 
     def runs(self, seed: int) -> list[Run]:
         """The run of every policy with one seed, with headroom and savings."""
-        workload = resampled(self.workload, seed) if self.resample == "blocks" else self.workload
-        conditions = replace(self.conditions, seed=seed)
-        replays = [
-            replay(
-                workload, self.cluster, parse_policy(spec), conditions, keep_steps=False, curves=self.view.power.curves
-            )
-            for spec in self.policies
-        ]
-        runs = [run_of(replayed, self.cluster, self.window, self.view) for replayed in replays]
-        runs = with_savings(runs, replays, self.view, self.window)
-        bounds = [headroom_of(each, workload, self.cluster, conditions, self.window) for each in replays]
-        return with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
+        scenario = self.scenario
+        workload = resampled(scenario.workload, seed) if self.resample == "blocks" else scenario.workload
+        scenario = replace(scenario, workload=workload, conditions=replace(scenario.conditions, seed=seed))
+        replays = [scenario.replay(parse_policy(spec)) for spec in self.policies]
+        return scenario.runs([Windowed.of(each, scenario.window) for each in replays])
 
 
 def block_length(requests: int) -> int:
@@ -104,7 +91,8 @@ def repeated(experiment: Experiment, repeats: int, jobs: int) -> Iterator[list[R
         yield from in_processes(experiment.runs, seeds, min(jobs, repeats))
     except BrokenProcessPool as error:
         raise UsageError(
-            f"--jobs: a process ended, most likely for lack of memory ({type(error).__name__}), expected fewer jobs"
+            f"a process ended, most likely for lack of memory ({type(error).__name__}), expected fewer jobs",
+            parameter="jobs",
         ) from error
 
 

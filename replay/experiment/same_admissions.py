@@ -9,8 +9,9 @@ import polars as pl
 
 from lbal.analyzers.barrier.accounts import join
 from lbal.analyzers.barrier.bounds import Admissions
-from lbal.replay.engine.engine import Cluster, Conditions, Progress, Replay, replay
+from lbal.replay.engine.engine import Progress, Replay, replay
 from lbal.replay.policies.bf_io import BfIo
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Workload
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from lbal.analyzers.errors import UsageError, unknown_name
+from lbal.analyzers.errors import Parameter, UsageError, unknown_name
 from lbal.analyzers.registry import Registry, classes_in, defined_in, guarded, what_was_raised
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.checks import check_policy
@@ -201,7 +201,10 @@ def labelled(spec: str) -> tuple[str, str]:
         return "", spec
     label, rest = found[1].strip(), found[2]
     if not label or not rest:
-        raise UsageError(f"--policy {spec!r}: a part is missing, expected LABEL=NAME, such as fair=bf-io:horizon=40")
+        raise UsageError(
+            "a part is missing, expected LABEL=NAME, such as fair=bf-io:horizon=40",
+            parameter=Parameter("policy", repr(spec)),
+        )
     return label, rest
 
 
@@ -227,21 +230,23 @@ def _arguments(cls: type[Policy], spec: str, text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if key not in known:
             if not known:
-                raise UsageError(f"--policy {spec!r}: {key!r}: {cls.name} takes no parameters")
+                raise UsageError(f"{key!r}: {cls.name} takes no parameters", parameter=Parameter("policy", repr(spec)))
             raise unknown_name(f"parameter of {cls.name}", key, known)
         kind, _default = known[key]
         if not equals:
-            raise UsageError(f"--policy {spec!r}: {key}: has no value, expected {key}={type_text(kind)}")
-        values[key] = _parsed(value, kind, f"--policy {spec!r}: {key}")
+            raise UsageError(
+                f"{key}: has no value, expected {key}={type_text(kind)}", parameter=Parameter("policy", repr(spec))
+            )
+        values[key] = _parsed(value, kind, key, spec)
     try:
         with guarded("policy", cls):
             cls(**values)
     except ValueError as error:
-        raise UsageError(f"--policy {spec!r}: {error}") from error
+        raise UsageError(f"{error}", parameter=Parameter("policy", repr(spec))) from error
     return values
 
 
-def _parsed(text: str, kind: Any, place: str) -> Any:
+def _parsed(text: str, kind: Any, key: str, spec: str) -> Any:
     converters: Mapping[Any, Callable[[str], Any]] = {int: int, float: float, str: str, bool: _boolean}
     try:
         if typing.get_origin(kind) is Literal:
@@ -255,7 +260,8 @@ def _parsed(text: str, kind: Any, place: str) -> Any:
             raise ValueError
         return value
     except ValueError:
-        raise UsageError(f"{place}: {text!r} does not fit, expected {type_text(kind)}") from None
+        problem = f"{key}: {text!r} does not fit, expected {type_text(kind)}"
+        raise UsageError(problem, parameter=Parameter("policy", repr(spec))) from None
 
 
 def _boolean(text: str) -> bool:
@@ -286,18 +292,21 @@ def _from_file(path: str, class_name: str) -> type[Policy]:
     """The class of that name, or the only one, in a file."""
     file = Path(path)
     if not file.is_file():
-        raise UsageError(f"--policy {path}:{class_name}: there is no such file")
+        raise UsageError("there is no such file", parameter=Parameter("policy", f"{path}:{class_name}"))
     module = _imported(file)
     classes = {cls.__name__: cls for cls in defined_in(module, Policy)}
     complete = {cls.__name__: cls for cls in classes_in(module, Policy)}
     if not classes:
-        raise UsageError(f"--policy {path}: the file defines no policy, expected a class that derives from Router")
+        raise UsageError(
+            "the file defines no policy, expected a class that derives from Router", parameter=Parameter("policy", path)
+        )
     if not class_name:
         candidates = complete or classes
         if len(candidates) > 1:
             names = ", ".join(candidates)
             raise UsageError(
-                f"--policy {path}: the file has several policies, expected {path}:NAME with one of {names}"
+                f"the file has several policies, expected {path}:NAME with one of {names}",
+                parameter=Parameter("policy", path),
             )
         class_name = next(iter(candidates))
     if class_name not in classes:
@@ -317,5 +326,7 @@ def _imported(file: Path) -> types.ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise UsageError(f"--policy {file}: the file fails on import: {what_was_raised(error)}") from error
+        raise UsageError(
+            f"the file fails on import: {what_was_raised(error)}", parameter=Parameter("policy", file)
+        ) from error
     return module

@@ -62,4 +62,4 @@ def parse_drift(text: str) -> Drift:
             return Drift(per_step)
     except ValueError:
         pass
-    raise UsageError(f"--drift: {text!r} is no growth of load, expected {EXPECTED}")
+    raise UsageError(f"{text!r} is no growth of load, expected {EXPECTED}", parameter="drift")

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.errors import UsageError
+from lbal.analyzers.errors import Parameter, UsageError
 from lbal.analyzers.trace.trace import FloatArray, IntArray, Trace
 
 Arrivals = Literal["trace", "backlog", "steps"]
@@ -54,6 +54,6 @@ class Workload:
     def scaled_arrivals(self, rate_scale: float) -> FloatArray:
         """Arrival times with the rate multiplied by `rate_scale`: 2 means twice the requests per second."""
         if self.arrival_ms is None:
-            raise UsageError(f"{self.source}: it has no arrival times, expected --arrivals backlog")
+            raise UsageError(f"{self.source}: it has no arrival times, expected ", Parameter("arrivals", "backlog"))
         start = self.arrival_ms[0]
         return np.asarray(start + (self.arrival_ms - start) / rate_scale)

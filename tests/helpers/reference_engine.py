@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lbal.replay.engine.engine import Cluster, Conditions
 from lbal.replay.policy.policy import Policy, Selector
 from lbal.replay.policy.view import NOW_MS, SIGNALS_TAKEN, STEP, View
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Workload
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lbal.analyzers.models.step_models import step_model
-from lbal.replay.engine.engine import Cluster
+from lbal.replay.scenario.cluster import Cluster
 
 OURS = {"FCFS": "fcfs", "JSQ": "jsq-kv", "RR": "round-robin:restart=true", "ALIGN": "align-max"}
 SHAPES = [(16, 72), (32, 72), (8, 16)]

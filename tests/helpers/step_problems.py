@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.models.step_models import step_model
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policy.policy import Selector
 from lbal.replay.policy.view import STEP
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver.problem import StepProblem
 

@@ -38,8 +38,8 @@ TABLE = {
     "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/metrics analyzers/energy "
     "analyzers/calibration analyzers/models analyzers/result analyzers/compare analyzers/wording",
     # replay: what would have happened
-    "replay": "",
-    "replay/scenario": "analyzers*",
+    "replay": "analyzers* replay/experiment",
+    "replay/scenario": "analyzers* replay/policy",
     "replay/policy": "analyzers*",
     "replay/engine": "analyzers* replay/scenario replay/policy",
     "replay/solver": "analyzers* replay/policy replay/engine",
@@ -51,8 +51,7 @@ TABLE = {
     "cli/reports/page": "analyzers* cli/reports cli/reports/parts",
     "cli/reports": "analyzers* cli/reports/parts cli/reports/page",
     "cli/output": "analyzers* replay* cli/reports",
-    "cli/results": "analyzers* replay* cli/options cli/output",
-    "cli/commands": "analyzers* replay* cli/options cli/reports cli/output cli/results",
+    "cli/commands": "analyzers* replay* cli/options cli/reports cli/output",
     "cli": "analyzers* cli/commands",
 }
 """Folder -> folders that its files may import, beside their own; `x*` is x and all in it. Lower ones stand first."""

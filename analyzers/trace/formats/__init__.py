@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO, TypeVar
 
-from lbal.analyzers.errors import InputError, PluginError, UsageError
+from lbal.analyzers.errors import InputError, Parameter, PluginError, UsageError
 from lbal.analyzers.registry import PluginWarning, Registry, guarded
 from lbal.analyzers.trace.reading.base import Format, LogReader, ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.join import LogPart, join_logs
@@ -50,7 +50,7 @@ def read_trace(
     wanted = None if format_name is None else FORMATS.get(format_name)
     if options.columns:
         if wanted is not None:
-            raise UsageError(f"--columns: is of no use with the format {wanted.name}, expected one of them")
+            raise UsageError(f"is of no use with the format {wanted.name}, expected one of them", parameter="columns")
         wanted = NamedColumnsFormat
     sources = source_names(names, options.rank_regex)
     if len(sources) == 1:
@@ -83,7 +83,11 @@ def detect_format(source: Source) -> type[Format]:
         known = ", ".join(FORMATS.names())
         raise InputError(source.name, "its content is no known trace format", expected=f"one of {known}")
     names = ", ".join(cls.name for cls in found)
-    raise InputError(source.name, f"its content fits several formats: {names}", expected="--format with one of them")
+    raise InputError(
+        source.name,
+        f"its content fits several formats: {names}",
+        expected=[Parameter("format_name"), " with one of them"],
+    )
 
 
 def _fitting(source: Source) -> list[type[Format]]:
@@ -148,7 +152,11 @@ def _read_several(
         )
     if len(parts) > 1:
         kinds = "; ".join(f"{cls.name}: {_named([_name_of(part) for part in found])}" for cls, found in parts.items())
-        raise InputError(label, f"the files are of several formats ({kinds})", expected="one, or --format with one")
+        raise InputError(
+            label,
+            f"the files are of several formats ({kinds})",
+            expected=["one, or ", Parameter("format_name"), " with one"],
+        )
     found, files = next(iter(parts.items()))
     trace = _of_one_format(found, files, label, options, stdin)
     if not refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import polars as pl
 
-from lbal.analyzers.errors import InputError
+from lbal.analyzers.errors import InputError, Parameter
 from lbal.analyzers.trace.reading.base import LEAST_RATE, MOST_RATE, MS_PER_UNIT, ReadOptions, TimeUnit, TraceFormat
 from lbal.analyzers.trace.reading.fields import COUNT, ID, NUMBER, Rules, nullable
 from lbal.analyzers.trace.reading.jsonlines import Count, Id, LineDecoder, head_keys
@@ -128,7 +128,7 @@ class _Times:
             self.file,
             f"the unit of time is open: {in_ms:.3g} requests per second if it is ms, {in_s:.3g} if it is s",
             field="timestamp",
-            expected="--time-unit ms or --time-unit s",
+            expected=[Parameter("time_unit", "ms"), " or ", Parameter("time_unit", "s")],
         )
 
 

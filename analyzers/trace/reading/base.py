@@ -47,7 +47,9 @@ class ReadOptions:
             return ms_per_unit
         if unit in ("timestamp", "none"):
             what = "timestamps" if unit == "timestamp" else "no times"
-            raise UsageError(f"--time-unit: {self.time_unit} does not fit: this format has {what}, expected no unit")
+            raise UsageError(
+                f"{self.time_unit} does not fit: this format has {what}, expected no unit", parameter="time_unit"
+            )
         return MS_PER_UNIT[self.time_unit]
 
 

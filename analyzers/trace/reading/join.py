@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.errors import InputError, UsageError
+from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
@@ -106,7 +106,9 @@ def _told_ranks(parts: Sequence[LogPart], report: _Report) -> list[tuple[LogPart
     if nameless and len(parts) > 1:
         if len(nameless) < len(parts):
             problem = "tells no rank, neither in its lines nor in its name, unlike the other files"
-            raise InputError(nameless[0].source.name, problem, expected="a name that --rank-regex finds a rank in")
+            raise InputError(
+                nameless[0].source.name, problem, expected=["a name that ", Parameter("rank_regex"), " finds a rank in"]
+            )
         report.warn(
             f"no line and no name tells a rank: the {len(parts)} files are taken for ranks 0 to {len(parts) - 1}"
         )
@@ -137,7 +139,7 @@ def _refuse_same_rank(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> None:
                 raise InputError(
                     part.source.name,
                     f"has rank {rank}, which {owner[rank]} has too",
-                    expected="one file a rank (--rank-regex reads ranks from names)",
+                    expected=["one file a rank (", Parameter("rank_regex"), " reads ranks from names)"],
                 )
             owner[rank] = part.source.name
 
@@ -167,7 +169,7 @@ def _one_run(records: pl.DataFrame, reader: type[LogReader], options: ReadOption
     index = int(np.argmax(counts)) if options.run_index is None else options.run_index
     if not -len(counts) <= index < len(counts):
         last = f"0 to {len(counts) - 1}" if len(counts) > 1 else "0, as there are no restarts"
-        raise UsageError(f"--run-index: there is no run {index}, expected {last}")
+        raise UsageError(f"there is no run {index}, expected {last}", parameter="run_index")
     index %= len(counts)
     if len(counts) > 1:
         why = "the longest" if options.run_index is None else "as asked"

@@ -43,15 +43,15 @@ class NamedColumnsFormat(DelimitedFormat):
         named = dict(options.columns)
         for key in named:
             if key not in KEYS:
-                raise UsageError(f"--columns: {key!r} is not known, expected {', '.join(KEYS)}")
+                raise UsageError(f"{key!r} is not known, expected {', '.join(KEYS)}", parameter="columns")
         for key in ("prompt", "output"):
             if key not in named:
-                raise UsageError(f"--columns: {key} is missing, expected the name of its column")
+                raise UsageError(f"{key} is missing, expected the name of its column", parameter="columns")
         if "arrival" in named and "unit" not in named and options.time_unit is None:
-            raise UsageError(f"--columns: unit is missing beside arrival, expected one of {', '.join(UNITS)}")
+            raise UsageError(f"unit is missing beside arrival, expected one of {', '.join(UNITS)}", parameter="columns")
         unit = options.time_unit or named.pop("unit", "s")
         if unit not in UNITS:
-            raise UsageError(f"--columns: unit {unit!r} is not known, expected one of {', '.join(UNITS)}")
+            raise UsageError(f"unit {unit!r} is not known, expected one of {', '.join(UNITS)}", parameter="columns")
         named.pop("unit", None)
         self._named = named
         self.names = tuple(named.values())  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lbal.analyzers.result.result import Result, Run
+from lbal.analyzers.result.runs import reference_of
 
 MOST_DRAWN = 6
 """Runs with charts of their own."""
@@ -22,7 +23,7 @@ def reference(result: Result) -> Run | None:
     if len(result.runs) < 2:
         return None
     label = result.headroom.get("reference")
-    return next((run for run in result.runs if run.label == label), result.runs[0])
+    return next((run for run in result.runs if run.label == label), reference_of(result.runs))
 
 
 def by_idle(runs: Sequence[Run]) -> list[Run]:

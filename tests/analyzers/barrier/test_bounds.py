@@ -29,9 +29,11 @@ from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.trace.trace import StepArrays
 from lbal.analyzers.wording.findings import headroom_sentence
 from lbal.cli.main import run
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import headroom_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import POLICIES, parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Workload
 
@@ -310,7 +312,10 @@ def test_no_replay_of_any_policy_beats_the_bounds(name, situation):
     if not model.rank_speeds:
         assert (least * (1 + 1e-9) + 1e-9 >= model.rank_time_ms(steps.kv_tokens, steps.num_running).mean(axis=1)).all()
 
-    found = {key: value.value for key, value in headroom_of(replayed, workload, cluster, conditions, "all").items()}
+    found = {
+        key: value.value
+        for key, value in headroom_of(Windowed.of(replayed, "all"), workload, cluster, conditions).items()
+    }
     end_ms = replayed.start_ms[-1] + replayed.step_ms[-1]
     first_ms = 0.0
     if conditions.arrivals == "trace":
@@ -325,7 +330,10 @@ def test_no_replay_of_any_policy_beats_the_bounds(name, situation):
 def headroom(workload, cluster, policy: str, arrivals="backlog") -> dict[str, float]:
     conditions = Conditions(arrivals, pool=len(workload))
     replayed = replay(workload, cluster, parse_policy(policy), conditions)
-    return {key: value.value for key, value in headroom_of(replayed, workload, cluster, conditions, "all").items()}
+    return {
+        key: value.value
+        for key, value in headroom_of(Windowed.of(replayed, "all"), workload, cluster, conditions).items()
+    }
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -346,7 +354,10 @@ def test_a_single_request_reaches_the_bounds_and_all_its_idle_is_unavoidable(wor
 def test_a_window_counts_its_own_steps_and_the_makespan_of_the_whole_run(workload_of):
     workload, cluster = workload_of([10, 90, 10, 10, 20], [4, 9, 4, 4, 6]), Cluster(2, 2, MODEL)
     replayed = replay(workload, cluster, parse_policy("fcfs"), Conditions("backlog"))
-    windows = [headroom_of(replayed, workload, cluster, Conditions("backlog"), name) for name in ("all", "admissions")]
+    windows = [
+        headroom_of(Windowed.of(replayed, name), workload, cluster, Conditions("backlog"))
+        for name in ("all", "admissions")
+    ]
     assert windows[0]["makespan_bound_s"] == windows[1]["makespan_bound_s"]
     assert windows[0]["unavoidable_idle_fraction"].value > windows[1]["unavoidable_idle_fraction"].value, "the drain"
 

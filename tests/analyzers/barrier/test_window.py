@@ -48,11 +48,11 @@ def test_the_steady_part_begins_where_all_slots_are_taken_and_goes_on_when_some_
     ("window", "admitted_ms", "reason"),
     [
         ("admissions", [0, 0], "all requests enter at once"),
-        ("steady", [0, 20], "the slots are never all taken before it"),
-        ("steady", [0, 10], "the slots are never all taken before it"),
+        ("steady", [0, 20], "the slots are never all taken before the last admission"),
+        ("steady", [0, 10], "the slots are never all taken before the last admission"),
     ],
 )
 def test_a_window_that_would_be_empty_is_refused(trace_of, capsys, window, admitted_ms, reason):
     path = trace_of([(1, 1), (2, 1), (2, 2)], admitted_ms)
     assert run(["analyze", path, "--window", window]) == 2
-    assert f"--window {window}: there are no such steps ({reason})" in capsys.readouterr().err
+    assert f"--window {window}: {path} has no such steps ({reason})" in capsys.readouterr().err

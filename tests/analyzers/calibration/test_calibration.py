@@ -19,8 +19,9 @@ from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
 from lbal.analyzers.trace.writing.native import write_native
 from lbal.cli.main import run
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
 TRUE = StepTimeModel("true", 0.0273, 23.3e-9, 232e-6)

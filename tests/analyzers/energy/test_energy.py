@@ -31,8 +31,9 @@ from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.formats import read_trace
 from lbal.analyzers.trace.trace import StepArrays
 from lbal.cli.main import run
-from lbal.replay.engine.engine import Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Conditions
 from lbal.replay.scenario.workload import Workload
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-5, per_request_s=1e-3)

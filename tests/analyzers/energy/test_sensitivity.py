@@ -16,9 +16,11 @@ from lbal.analyzers.energy.power import NOMINAL, EnergyView, PaperPower, TwoStat
 from lbal.analyzers.energy.sensitivity import BandedRun, compare, slope_models, variants
 from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL, step_model
 from lbal.cli.main import run
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import banded, other_slopes
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 
 BANDED = StepTimeModel(
     "banded",
@@ -61,7 +63,7 @@ def test_every_variant_equals_accounting_for_the_same_loads_with_its_coefficient
     replayed = replay(
         workload, cluster, parse_policy(policy), conditions, curves=power.curves, also=other_slopes(cluster)
     )
-    found = banded(replayed, "all")
+    found = banded(Windowed.of(replayed, "all"))
     steps = replayed.trace.step_arrays()
     untimed = type(steps)(steps.step, steps.kv_tokens, steps.num_running)
     for each, totals, tpot in zip(found.variants, found.totals, found.tpot_ms, strict=True):

@@ -121,7 +121,10 @@ def test_windows_agree_between_replay_and_analyze(requests, tmp_path, capsys, wi
 
 def test_an_empty_window_is_an_error(requests, capsys):
     message = refused(capsys, "replay", requests, "--dp-size", "4", "--max-num-seqs", "60", "--window", "steady")
-    assert "--window steady: round-robin has no such steps (the slots are never all taken)" in message
+    assert (
+        "--window steady: round-robin has no such steps (the slots are never all taken before the last admission)"
+        in message
+    )
 
 
 def test_analyze_tells_measured_from_modelled(steps, capsys):

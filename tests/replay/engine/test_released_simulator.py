@@ -15,9 +15,11 @@ from released_setting import OURS, SHAPES, cluster_of
 
 from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.formats import read_trace
-from lbal.replay.engine.engine import Conditions, Replay, replay
+from lbal.replay.engine.engine import Replay, replay
 from lbal.replay.experiment.figures import run_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Conditions
 from lbal.replay.scenario.workload import Workload
 
 IDLE_W, MAX_W, GAMMA = 100.0, 400.0, 0.7
@@ -85,7 +87,7 @@ def test_long_runs_agree_in_our_own_metrics(shared, name, shape, seed):
     workload = Workload("resampled", pl.Series(np.arange(len(order))), prompts, outputs, None, None)
     cluster = cluster_of(*shape)
     replayed = replay(workload, cluster, parse_policy(OURS[name]), Conditions(arrivals="backlog"), keep_steps=False)
-    in_window, whole = (run_of(replayed, cluster, window).metrics for window in ("admissions", "all"))
+    in_window, whole = (run_of(Windowed.of(replayed, window)).metrics for window in ("admissions", "all"))
     assert whole["steps"].value == expected["steps"]
     assert in_window["steps"].value == expected["window_steps"]
     for ours, theirs in {

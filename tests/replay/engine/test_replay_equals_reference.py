@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from reference_engine import ReferenceEngine
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policy.policy import POLICIES, Selector, parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Workload
 

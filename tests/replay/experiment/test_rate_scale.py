@@ -9,9 +9,10 @@ import pytest
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.rate_scale import find_rate_scale, rate_scale_for
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=1e-6, per_request_s=1e-4)
 FIGURES = {"output_tokens_per_second": 2000.0, "prompt_tokens_mean": 100.0, "output_tokens_mean": 20.0}

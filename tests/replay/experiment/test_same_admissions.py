@@ -13,10 +13,12 @@ from lbal.analyzers.barrier.bounds import Admissions
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.trace.writing.native import write_native
 from lbal.cli.app import app
-from lbal.replay.engine.engine import Cluster, Conditions, replay
-from lbal.replay.experiment.figures import headroom_of, rows_of, run_of
+from lbal.replay.engine.engine import replay
+from lbal.replay.experiment.figures import headroom_of, run_of
 from lbal.replay.experiment.same_admissions import admissions_of, idle_placed_anew
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Workload
 
@@ -38,9 +40,11 @@ def workload_of(count=600, seed=1, gap_ms=40.0):
 def figures_of(workload, policy, shape=(4, 8), window="all"):
     cluster, conditions = Cluster(*shape, MODEL), Conditions()
     replayed = replay(workload, cluster, parse_policy(policy), conditions)
-    idle = run_of(replayed, cluster, window).metrics["barrier_idle_fraction"].value
-    unavoidable = headroom_of(replayed, workload, cluster, conditions, window)["unavoidable_idle_fraction"].value
-    rows = rows_of(replayed, window)
+    idle = run_of(Windowed.of(replayed, window)).metrics["barrier_idle_fraction"].value
+    unavoidable = headroom_of(Windowed.of(replayed, window), workload, cluster, conditions)[
+        "unavoidable_idle_fraction"
+    ].value
+    rows = Windowed.of(replayed, window).rows
     return replayed, idle, unavoidable, idle_placed_anew(admissions_of(replayed, workload), cluster, Drift(), rows)
 
 

@@ -11,11 +11,13 @@ from step_problems import bursty_lengths
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import run_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policies.bf_io import BfIo, problem_of
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.policy.view import STEP
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.solver import solve
 
@@ -230,24 +232,24 @@ def test_the_exact_method_is_never_worse_than_the_fast_one():
 
 
 def test_the_exact_method_says_how_much_it_proved():
-    workload, cluster = bursty_lengths(150, seed=6), Cluster(4, 8, BY_TOKENS)
+    workload = bursty_lengths(150, seed=6)
     found = replayed("bf-io:method=exact,horizon=1", workload=workload)
     assert found.statistics["method"] == "exact"
     assert found.statistics["decisions"] == len(np.unique(found.admitted_step))
     assert found.statistics["proven_optimal_fraction"] == 1
     assert 0 <= found.statistics["gap_sum"] <= 1e-6 * found.statistics["objective_sum"]
-    assert run_of(found, cluster, "all").as_dict()["solver"] == found.statistics
+    assert run_of(Windowed.of(found, "all")).as_dict()["solver"] == found.statistics
     again = replayed("bf-io:method=exact,horizon=1", workload=workload)
     assert again.statistics == found.statistics
     fast = replayed("bf-io:horizon=1", workload=workload)
     assert fast.statistics == {}
-    assert "solver" not in run_of(fast, cluster, "all").as_dict()
+    assert "solver" not in run_of(Windowed.of(fast, "all")).as_dict()
 
 
 def test_it_balances_better_than_the_least_loaded_rank_in_order():
-    workload, cluster = bursty_lengths(3_000, seed=7), Cluster(8, 16, BY_TOKENS)
+    workload = bursty_lengths(3_000, seed=7)
     imbalance = {
-        spec: run_of(replayed(spec, workload=workload, shape=(8, 16)), cluster, "admissions")
+        spec: run_of(Windowed.of(replayed(spec, workload=workload, shape=(8, 16)), "admissions"))
         .metrics["imbalance_tokens_mean"]
         .value
         for spec in ("jsq-kv", "bf-io:worst_wait=0", "bf-io", "bf-io:slack=0")

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policies.fast_phi import FastPhi
 from lbal.replay.policy.policy import Selector, parse_policy
 from lbal.replay.policy.view import STEP, View
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver.balance_route import MOST_NODES, closest_sets, target_tokens, value
 

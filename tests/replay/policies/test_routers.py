@@ -7,8 +7,9 @@ import pytest
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policy.policy import POLICIES, parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 
 MODEL = StepTimeModel("test", shared_s=0.010, per_token_s=0.0)
 """Every step takes 10 ms."""

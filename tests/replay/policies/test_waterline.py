@@ -15,13 +15,15 @@ from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.models.step_models import step_model
 from lbal.analyzers.trace.formats import read_trace
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import run_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policies.fcfs import Fcfs
 from lbal.replay.policies.waterline import Waterline, place_in
 from lbal.replay.policy import fifo_waits
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.policy.view import View
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 from lbal.replay.solver.level_search import (
     DISCOUNT,
@@ -187,7 +189,7 @@ def test_without_a_horizon_it_does_not_look_at_lengths():
 def imbalance_and_waits(workload, spec, shape, model="paper-release"):
     cluster = Cluster(*shape, step_model(model, shape[1]))
     replayed = replay(workload, cluster, parse_policy(spec), Conditions("backlog"), keep_steps=False)
-    figures = run_of(replayed, cluster, "admissions").metrics
+    figures = run_of(Windowed.of(replayed, "admissions")).metrics
     names = ("imbalance_tokens_mean", "queue_wait_steps_p99", "queue_wait_steps_max", "barrier_idle_fraction")
     return [figures[name].value for name in names]
 
@@ -215,7 +217,7 @@ def test_in_time_it_evens_out_counts_as_well():
     idle = {}
     for spec in ("waterline", "waterline:load=kv"):
         replayed = replay(workload, cluster, parse_policy(spec), Conditions(), keep_steps=False)
-        idle[spec] = run_of(replayed, cluster, "all").metrics["barrier_idle_fraction"].value
+        idle[spec] = run_of(Windowed.of(replayed, "all")).metrics["barrier_idle_fraction"].value
     assert idle["waterline"] < 0.7 * idle["waterline:load=kv"]
 
 

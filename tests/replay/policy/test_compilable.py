@@ -35,7 +35,8 @@ POLICY = """
 RUN = """
     import numpy as np, polars as pl
     from lbal.analyzers.barrier.step_time import StepTimeModel
-    from lbal.replay.engine.engine import Cluster, Conditions, replay
+    from lbal.replay.engine.engine import replay
+    from lbal.replay.scenario.cluster import Cluster, Conditions
     from lbal.replay.policy.policy import parse_policy
     from lbal.replay.scenario.workload import Workload
 

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import run_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policies.jsq import Jsq
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.policy.predictors import FOREVER, add_growing, fill_alive, load_after, predicted_stay, steps_inside
 from lbal.replay.policy.view import STEP, View
+from lbal.replay.scenario.cluster import Cluster, Conditions
 
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6)
 CLUSTER = Cluster(4, 6, MODEL)
@@ -197,7 +199,7 @@ def test_a_policy_declares_what_its_predictor_reads_and_the_result_says_so(workl
     policy = parse_policy(spec)
     assert (policy.uses_true_lengths, policy.uses_draws, policy.learns_lengths) == (knows, draws, learns)
     assert policy.label == spec
-    run = run_of(replay(workload_of([5] * 40, [3] * 40), CLUSTER, policy, BACKLOG), CLUSTER, "all")
+    run = run_of(Windowed.of(replay(workload_of([5] * 40, [3] * 40), CLUSTER, policy, BACKLOG), "all"))
     assert run.details["uses_true_lengths"] is knows
 
 

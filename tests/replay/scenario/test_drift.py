@@ -7,8 +7,9 @@ import pytest
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift, parse_drift
 
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6)

@@ -1,1 +1,0 @@
-"""Assembling the results of the commands."""

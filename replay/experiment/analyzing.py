@@ -1,0 +1,230 @@
+"""`analyze`: from a trace to a result, in one call.
+
+It stands above the replay because the headroom of a recorded trace has one figure that is replayed: the idle that is
+left if the solver places the same admissions anew.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
+from lbal.analyzers.analysis.unknown import without_unknown
+from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.window import WINDOWS, Window
+from lbal.analyzers.energy.binned_sums import step_series
+from lbal.analyzers.energy.power import EnergyView
+from lbal.analyzers.errors import one_of
+from lbal.analyzers.metrics import SMALLEST_SHARE
+from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.requests.demand import demand
+from lbal.analyzers.result.collecting import Drawing
+from lbal.analyzers.result.result import Result, Run, input_record
+from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.wording.energy import analysis_counterfactual
+from lbal.analyzers.wording.findings import (
+    analysis_headline,
+    analysis_headroom,
+    demand_headline,
+    window_note,
+)
+from lbal.replay.experiment.findings import placed_anew
+from lbal.replay.experiment.progress import Display, NoDisplay
+from lbal.replay.experiment.rate_scale import rate_scale_for
+from lbal.replay.experiment.same_admissions import idle_placed_anew
+from lbal.replay.scenario.cluster import Cluster
+from lbal.replay.scenario.drift import Drift, parse_drift
+
+DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
+"""The cluster that is assumed where neither the trace nor the caller tells it."""
+
+
+def analyze(
+    trace: Trace,
+    *,
+    step_model: str | StepTimeModel | None = None,
+    rank_speed: Sequence[str] = (),
+    power_model: str | None = None,
+    gpus_per_rank: int | None = None,
+    costs: str | None = None,
+    bands: bool = False,
+    max_num_seqs: int | None = None,
+    window: str = "all",
+    display: Display | None = None,
+) -> Result:
+    """Say how much rank-time the barrier of a trace wastes, on which ranks, and why.
+
+    A trace of requests alone has no barrier; then its workload is told. The parameters are the options of
+    `lbal analyze`; `step_model` may also be a model, and `display` shows how far a replay has come. Raises
+    `UsageError`, which names the parameter, for what cannot be.
+    """
+    models = ModelChoice(step_model, rank_speed, power_model, gpus_per_rank, costs)
+    return analysis_result(
+        trace, models, bands=bands, max_num_seqs=max_num_seqs, window=window, display=display or NoDisplay()
+    )
+
+
+def analysis_result(
+    trace: Trace,
+    models: ModelChoice,
+    *,
+    bands: bool,
+    max_num_seqs: int | None,
+    window: str,
+    display: Display,
+    drawing: Drawing | None = None,
+    read_with: Sequence[str] = (),
+) -> Result:
+    """The result of an analysis.
+
+    `drawing` says what of the steps is collected for reports: without one, charts can be drawn. `read_with` are the
+    words of a command line that reads the trace, for the command to try next: without them, the name of its source.
+    """
+    steps = one_of(window, WINDOWS, "window")
+    model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
+    if not trace.num_steps:
+        return _demand_result(trace, models, model, max_num_seqs, read_with or [trace.meta.source])
+    drift = _drift_of(trace)
+    analysis = analyze_steps(
+        trace,
+        model,
+        models.default_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS),
+        steps,
+        max_num_seqs,
+        Growth(drift.per_step, drift.window),
+        energy=models.energy_view,
+        speeds=models.with_speeds,
+        bands=bands,
+    )
+    slots = max_num_seqs or trace.meta.max_num_seqs
+    return _step_result(trace, analysis, drift, steps, slots, notes, drawing or Drawing(), display, bands)
+
+
+def _drift_of(trace: Trace) -> Drift:
+    """How loads grow in a trace: as the replay that made it says, else by a token a step."""
+    return parse_drift(str(trace.meta.config.get("drift", "1")) if trace.meta.kind == "replayed" else "1")
+
+
+def _step_result(
+    trace: Trace,
+    analysis: StepAnalysis,
+    drift: Drift,
+    window: Window,
+    slots: int | None,
+    notes: Sequence[str],
+    drawing: Drawing,
+    display: Display,
+    bands: bool,
+) -> Result:
+    view = analysis.energy
+    assert view is not None
+    watch = drawing.watch()
+    watch.see(analysis.steps)
+    run = watch.drawn(_run(trace, analysis, view), analysis.accounts, analysis.model)
+    run = without_unknown(run, analysis.known, trace.meta.resolution)
+    config = {
+        **trace.meta.config,
+        "dp_size": trace.meta.dp_size,
+        "max_num_seqs": slots,
+        "window": window,
+        "seed": trace.meta.seed,
+        "step_model": analysis.model.as_dict(),
+        "power_model": view.as_dict(),
+    }
+    first, *others = analysis_headroom(run, lengths_known=analysis.lengths_known)
+    run, placed = _with_placement(run, analysis, drift, slots or 0, display)
+    findings = [first, analysis_counterfactual(run, view), *placed, *others]
+    return Result(
+        command="analyze",
+        inputs=[input_record(trace)],
+        config=config,
+        runs=[run],
+        headline=analysis_headline(run),
+        notes=[
+            *trace.meta.warnings,
+            *notes,
+            *analysis.notes,
+            *window_note(config, [run]),
+            *drawing.notes([run]),
+        ],
+        headroom={"lengths_known": analysis.lengths_known, "findings": findings},
+        bands={"variants": analysis.variants, "findings": []} if bands else {},
+    )
+
+
+def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:
+    accounts, factor = analysis.accounts, analysis.work_factor
+    outputs = None if trace.requests is None else trace.requests["output_tokens"].to_numpy()
+    ranks = rank_table(accounts)
+    if factor is not None:
+        ranks = [{**rank, "work_factor": float(factor[index])} for index, rank in enumerate(ranks)]
+    return Run(
+        label=trace.meta.engine or "recorded",
+        metrics=analysis.metrics,
+        ranks=ranks,
+        attribution=attribution(accounts),
+        worst_steps=worst_steps(accounts),
+        details={"rank_times": analysis.rank_times, "step_times": analysis.step_times},
+        headroom=analysis.headroom,
+        series=step_series(accounts, analysis.model, view, outputs),
+    )
+
+
+def _with_placement(
+    run: Run, analysis: StepAnalysis, drift: Drift, slots: int, display: Display
+) -> tuple[Run, list[str]]:
+    """The run with what the solver's placement of the same admissions would idle, if the trace tells them all."""
+    admissions = analysis.admissions
+    if admissions is None or analysis.modelled_idle <= SMALLEST_SHARE:
+        return run, []
+    cluster = Cluster(len(run.ranks), max(slots, analysis.most_running), analysis.model)
+    with display.replaying("placing anew", len(admissions.first)) as on_progress:
+        idle = idle_placed_anew(admissions, cluster, drift, analysis.rows, on_progress)
+    placed, sentence = placed_anew(run, "recorded", analysis.modelled_idle, idle)
+    return placed, [sentence]
+
+
+def _demand_result(
+    trace: Trace, models: ModelChoice, model: StepTimeModel | None, max_num_seqs: int | None, read_with: Sequence[str]
+) -> Result:
+    """What the requests of a trace ask for, and the replay that would model their idle."""
+    assert trace.requests is not None
+    figures = demand(trace.requests)
+    ranks = trace.meta.dp_size or DEFAULT_DP_SIZE
+    slots = max_num_seqs or trace.meta.max_num_seqs
+    options, notes = _load_options(figures, model, models, ranks, slots or DEFAULT_MAX_NUM_SEQS)
+    if "arrivals_per_second" in figures and (trace.meta.dp_size is None or not slots):
+        size = f"{ranks} x {slots or DEFAULT_MAX_NUM_SEQS} slots"
+        notes.insert(0, f"the trace does not tell the size of the cluster: {size} are assumed")
+    policies = [*(["recorded"] if "rank" in trace.requests.columns else []), "round-robin", "jsq", "jsq-kv"]
+    words = ["lbal", "replay", *read_with, "--dp-size", str(ranks)]
+    words += ["--max-num-seqs", str(slots or DEFAULT_MAX_NUM_SEQS)]
+    words += [word for policy in policies for word in ("--policy", policy)]
+    return Result(
+        command="analyze",
+        inputs=[input_record(trace)],
+        config={"dp_size": trace.meta.dp_size, "max_num_seqs": trace.meta.max_num_seqs},
+        runs=[],
+        headline=demand_headline(figures),
+        notes=[*trace.meta.warnings, *notes],
+        workload={**figures, "replay_command": shlex.join([*words, *models.arguments(), *options])},
+    )
+
+
+def _load_options(
+    figures: dict[str, Any], model: StepTimeModel | None, models: ModelChoice, ranks: int, slots: int
+) -> tuple[list[str], list[str]]:
+    """The options under which a replay loads the ranks well, and notes on why."""
+    if "arrivals_per_second" not in figures:
+        known = "duration_s" in figures
+        return ["--arrivals", "backlog"], [] if known else ["without arrival times only a backlog can be replayed"]
+    sizing = rate_scale_for(figures, ranks, slots, model or models.default_step_model(slots))
+    if sizing is None or sizing.fits:
+        return [], []
+    return ["--rate-scale", f"{sizing.rate_scale:.2g}"], [
+        f"at its own rate the trace asks for about {sizing.slot_use:.0%} of {ranks} x {slots} slots; "
+        f"--rate-scale {sizing.rate_scale:.2g} asks for about {sizing.target:.0%}"
+    ]

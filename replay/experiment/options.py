@@ -1,0 +1,134 @@
+"""What a replay is asked to do, checked as far as that goes without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import get_args
+
+from lbal.analyzers.barrier.window import WINDOWS
+from lbal.analyzers.errors import Parameter, UsageError, one_of
+from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.trace.trace import Trace
+from lbal.replay.experiment.repeats import MOST_REPEATS, Resample
+from lbal.replay.experiment.scenario import Scenario
+from lbal.replay.policy.policy import Binding, Policy, parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
+from lbal.replay.scenario.drift import parse_drift
+from lbal.replay.scenario.workload import Arrivals, Workload
+
+ARRIVALS: tuple[Arrivals, ...] = ("trace", "backlog")
+BINDINGS: tuple[Binding, ...] = get_args(Binding)
+RESAMPLES: tuple[Resample, ...] = get_args(Resample)
+DEFAULT_POLICIES = ("round-robin", "jsq", "jsq-kv")
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """The options of a replay; `replay` says what each is. Raises `UsageError` for what cannot be."""
+
+    dp_size: int | None = None
+    max_num_seqs: int | None = None
+    policies: Sequence[str] = DEFAULT_POLICIES
+    arrivals: str | None = None
+    rate_scale: float | None = None
+    pool: int | None = None
+    binding: str | None = None
+    kv_capacity: int | None = None
+    drift: str = "1"
+    slot_use: float | None = None
+    models: ModelChoice = field(default_factory=ModelChoice)
+    bands: bool = False
+    window: str = "all"
+    seed: int = 0
+    repeat: int = 1
+    resample: str = "blocks"
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self.window, WINDOWS, "window")
+        if self.arrivals is not None:
+            one_of(self.arrivals, ARRIVALS, "arrivals")
+        if self.binding is not None:
+            one_of(self.binding, BINDINGS, "binding")
+        _ = self.parsed_policies
+        one_of(self.resample, RESAMPLES, "resample")
+        if not 1 <= self.repeat <= MOST_REPEATS:
+            raise UsageError(
+                f"{self.repeat} does not fit, expected a whole number from 1 to {MOST_REPEATS:,}", parameter="repeat"
+            )
+        if self.repeat > 1 and self.bands:
+            raise UsageError(
+                "its intervals and ",
+                Parameter("bands"),
+                " are not shown together, expected one of them",
+                parameter="repeat",
+            )
+        parse_drift(self.drift)
+
+    @cached_property
+    def parsed_policies(self) -> list[Policy]:
+        """The policies that are named; `UsageError` where one stands twice."""
+        policies = [parse_policy(spec) for spec in self.policies]
+        labels = [each.label for each in policies]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise UsageError("stands twice, expected each policy once", parameter=Parameter("policy", label))
+        return policies
+
+    def scenario(self, trace: Trace) -> tuple[Scenario, list[str]]:
+        """What is to be replayed of a trace, and notes on the step-time model."""
+        ranks, slots = self._size(trace)
+        workload = Workload.of(trace)
+        arrivals = self._arrivals(workload)
+        model, notes = self.models.given_step_model(slots)
+        if model is None:
+            model = self.models.with_speeds(self.models.default_step_model(slots))
+        conditions = Conditions(
+            arrivals=arrivals,
+            rate_scale=1.0 if self.rate_scale is None else self.rate_scale,
+            pool=self.pool,
+            binding=None if self.binding is None else one_of(self.binding, BINDINGS, "binding"),
+            drift=parse_drift(self.drift),
+            seed=self.seed,
+        )
+        cluster = Cluster(ranks, slots, model, self.kv_capacity)
+        window = one_of(self.window, WINDOWS, "window")
+        return Scenario(workload, cluster, conditions, window, self.models.energy_view(model)), notes
+
+    def _size(self, trace: Trace) -> tuple[int, int]:
+        """The ranks and the slots of each: those asked for, else those of the trace."""
+        found = []
+        for name, given, known in (
+            ("dp_size", self.dp_size, trace.meta.dp_size),
+            ("max_num_seqs", self.max_num_seqs, trace.meta.max_num_seqs),
+        ):
+            value = given if given is not None else known
+            if value is None:
+                problem = f"is missing and {trace.meta.source} does not tell it, expected a whole number"
+                raise UsageError(problem, parameter=name)
+            found.append(value)
+        return found[0], found[1]
+
+    def _arrivals(self, workload: Workload) -> Arrivals:
+        """How requests arrive: as asked for, else at the times of the trace if it has them."""
+        if self.arrivals is not None:
+            arrivals = one_of(self.arrivals, ARRIVALS, "arrivals")
+        else:
+            arrivals = "trace" if workload.arrival_ms is not None else "backlog"
+        if arrivals == "trace" and self.pool is not None:
+            raise UsageError(
+                f"{self.pool} has no meaning with arrival times, expected ",
+                Parameter("arrivals", "backlog"),
+                " beside it",
+                parameter="pool",
+            )
+        if arrivals == "backlog" and self.rate_scale is not None:
+            raise UsageError(
+                f"{self.rate_scale:g} has no meaning for a backlog, expected ",
+                Parameter("arrivals", "trace"),
+                " beside it",
+                parameter="rate_scale",
+            )
+        return arrivals

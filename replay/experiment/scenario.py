@@ -1,0 +1,86 @@
+"""What is replayed, on what, and over which steps it is told: what all policies of an experiment share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lbal.analyzers.barrier.window import Window
+from lbal.analyzers.energy.power import EnergyView
+from lbal.analyzers.requests.demand import demand
+from lbal.analyzers.result.result import Run
+from lbal.analyzers.trace.trace import StepArrays, Trace
+from lbal.analyzers.wording.findings import load_notes, window_note
+from lbal.replay.engine.engine import Progress, Replay, replay
+from lbal.replay.experiment.figures import other_slopes, runs_of
+from lbal.replay.experiment.rate_scale import rate_scale_for
+from lbal.replay.experiment.windowed import Windowed
+from lbal.replay.policy.policy import Policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
+from lbal.replay.scenario.workload import Workload
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Requests, the system that serves them, the steps that count, and how energy is told."""
+
+    workload: Workload
+    cluster: Cluster
+    conditions: Conditions
+    window: Window
+    view: EnergyView
+
+    def replay(
+        self,
+        policy: Policy,
+        *,
+        keep_steps: bool = False,
+        bands: bool = False,
+        on_steps: Callable[[StepArrays], None] | None = None,
+        on_progress: Callable[[Progress], None] = lambda _progress: None,
+    ) -> Replay:
+        """The replay under a policy; `bands` accounts for it under the other models that its ranges need too."""
+        return replay(
+            self.workload,
+            self.cluster,
+            policy,
+            self.conditions,
+            keep_steps=keep_steps,
+            curves=self.view.power.curves,
+            also=other_slopes(self.cluster) if bands else (),
+            on_steps=on_steps,
+            on_progress=on_progress,
+        )
+
+    def runs(self, windowed: Sequence[Windowed]) -> list[Run]:
+        """The runs of replays of this scenario; see `runs_of`."""
+        return runs_of(windowed, self.workload, self.cluster, self.conditions, self.view)
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that a result tells."""
+        return {
+            "dp_size": self.cluster.dp_size,
+            "max_num_seqs": self.cluster.max_num_seqs,
+            **self.conditions.as_dict(self.cluster),
+            "window": self.window,
+            "seed": self.conditions.seed,
+            "step_model": self.cluster.step_model.as_dict(),
+            "power_model": self.view.as_dict(),
+        }
+
+    def notes(self, trace: Trace, runs: Sequence[Run], config: dict[str, Any], *, sized: bool) -> list[str]:
+        """Whether the ranks are mostly empty or overloaded, and which steps count.
+
+        `trace` is the one that the requests come from; `sized` where the rate scale was found for a share of slots.
+        """
+        workload, conditions, cluster = self.workload, self.conditions, self.cluster
+        span = None
+        if not conditions.is_backlog:
+            assert workload.arrival_ms is not None
+            span = float(workload.arrival_ms[-1] - workload.arrival_ms[0]) / conditions.rate_scale
+        assert trace.requests is not None
+        sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
+        suggested = 1.0 if sizing is None else sizing.rate_scale
+        load = load_notes(runs, config, arrivals_ms=span, suggested_scale=suggested, slots_were_filled=sized)
+        return [*load, *window_note(config, runs)]

@@ -1,0 +1,97 @@
+"""A replay in a window: the steps and requests that its figures are over, gathered once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lbal.analyzers.barrier.accounts import BarrierAccounts, join
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.barrier.window import Landmarks, Window
+from lbal.analyzers.trace.trace import FloatArray, IntArray
+from lbal.replay.engine.engine import Phase, Replay
+
+ORDER: tuple[Phase, ...] = ("ramp", "full", "drain")
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """This replay, in this window. What is asked for is computed at the first time and kept."""
+
+    replayed: Replay
+    window: Window
+    rows: slice
+    """The steps of the window."""
+
+    @classmethod
+    def of(cls, replayed: Replay, window: Window) -> Windowed:
+        """A replay in a window; raises `UsageError` for a window without steps."""
+        ramp, full, drain = (len(replayed.accounts[phase]) if phase in replayed.accounts else 0 for phase in ORDER)
+        marks = Landmarks(ramp + full + drain, ramp if full else None, ramp + full)
+        return cls(replayed, window, marks.rows(window, replayed.policy.label))
+
+    @cached_property
+    def accounts(self) -> BarrierAccounts:
+        """The accounts of the steps of the window, under the model of the replay."""
+        return self._accounts(self.replayed.accounts)
+
+    @cached_property
+    def totals(self) -> RunTotals:
+        """Their sums."""
+        return RunTotals.of(self.accounts, self.replayed.step_model)
+
+    @cached_property
+    def by_slopes(self) -> list[BarrierAccounts]:
+        """The accounts under the model of the replay, then under each of the other models that it was given."""
+        return [self.accounts, *map(self._accounts, self.replayed.also)]
+
+    @cached_property
+    def step_ms_by_slopes(self) -> list[FloatArray]:
+        """(S,) for each of these models the times of all steps of the replay, those outside of the window too."""
+        return [
+            np.concatenate([phases[phase].step_ms for phase in ORDER if phase in phases])
+            for phases in (self.replayed.accounts, *self.replayed.also)
+        ]
+
+    @cached_property
+    def admitted(self) -> NDArray[np.bool_]:
+        """(N,) whether each request was admitted in a step of the window."""
+        step = self.replayed.admitted_step
+        return np.asarray((step >= self.rows.start) & (step < self.rows.stop))
+
+    @cached_property
+    def requests(self) -> pl.DataFrame:
+        """The requests that count: those admitted in the window, all of them in the window of all steps."""
+        requests = self.replayed.trace.requests
+        assert requests is not None
+        return requests if self.window == "all" else requests.filter(self.admitted)
+
+    @property
+    def waited_steps(self) -> IntArray:
+        """The steps that each of `requests` waited."""
+        waited = self.replayed.waited_steps
+        return waited if self.window == "all" else waited[self.admitted]
+
+    @property
+    def makespan_ms(self) -> float:
+        """End of the last step of the window - start of its first."""
+        first, last = self.rows.start, self.rows.stop - 1
+        replayed = self.replayed
+        return float(replayed.start_ms[last] + replayed.step_ms[last] - replayed.start_ms[first])
+
+    def _accounts(self, phases: Mapping[Phase, BarrierAccounts]) -> BarrierAccounts:
+        """The accounts of the phases that lie in the window: its ends are ends of phases."""
+        parts, stop = [], 0
+        for phase in ORDER:
+            start, stop = stop, stop + (len(phases[phase]) if phase in phases else 0)
+            if self.rows.start <= start < stop <= self.rows.stop:
+                parts.append(phases[phase])
+        accounts = join(parts)
+        assert len(accounts) == self.rows.stop - self.rows.start
+        assert (accounts.step == np.arange(self.rows.start, self.rows.stop)).all()
+        return accounts

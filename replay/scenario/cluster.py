@@ -1,0 +1,60 @@
+"""The replayed system, and how the requests meet it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.replay.policy.policy import Binding
+from lbal.replay.scenario.drift import Drift
+from lbal.replay.scenario.workload import Arrivals
+
+POOL_PER_RANK = 4
+"""Waiting requests per rank that a backlog keeps, where nobody names the size of its pool."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The replayed system: G ranks with B slots each, and how fast they are."""
+
+    dp_size: int
+    max_num_seqs: int
+    step_model: StepTimeModel
+    kv_capacity: int | None = None
+    """KV tokens that fit on a rank; None for no limit. Admission reserves a request's largest load."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How the requests meet the cluster."""
+
+    arrivals: Arrivals = "trace"
+    rate_scale: float = 1.0
+    pool: int | None = None
+    """Waiting requests that a backlog is refilled to; None for 4*G."""
+    binding: Binding | None = None
+    """None for each policy's natural one."""
+    drift: Drift = field(default_factory=Drift)
+    """How the load of a request grows."""
+    seed: int = 0
+
+    @property
+    def is_backlog(self) -> bool:
+        """Whether the requests have no arrival times and a pool is kept full."""
+        return self.arrivals == "backlog"
+
+    def pool_size(self, dp_size: int) -> int:
+        """Waiting requests that a backlog is refilled to."""
+        return self.pool if self.pool is not None else POOL_PER_RANK * dp_size
+
+    def as_dict(self, cluster: Cluster) -> dict[str, Any]:
+        """For the result and for the header of a replayed trace; what has no meaning under these arrivals is None."""
+        return {
+            "kv_capacity": cluster.kv_capacity,
+            "arrivals": self.arrivals,
+            "binding": self.binding,
+            "pool": self.pool_size(cluster.dp_size) if self.is_backlog else None,
+            "rate_scale": None if self.is_backlog else self.rate_scale,
+            "drift": str(self.drift),
+        }
