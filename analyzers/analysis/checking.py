@@ -24,7 +24,9 @@ def gates_of(fail_on: Sequence[str], warn_on: Sequence[str], *, has_baseline: bo
     needing = next((gate for gate in gates if gate.needs_baseline), None)
     if needing is not None and not has_baseline:
         raise UsageError(
-            f"'{needing.text}' limits a change, expected ", Parameter("baseline"), " (or a threshold, METRIC<=60)"
+            f"'{needing.text}' limits a change, expected ",
+            Parameter("baseline", "FILE"),
+            " (or a threshold, METRIC<=60)",
         )
     return gates
 
@@ -83,7 +85,9 @@ def _pairs(
         return run_pairs(base, stored, run, base_run), agreed
     if base_run is not None:
         raise UsageError(
-            f"{base_run} has no meaning without a baseline, expected ", Parameter("baseline"), parameter="base_run"
+            f"{base_run} has no meaning without a baseline, expected ",
+            Parameter("baseline", "FILE"),
+            parameter="base_run",
         )
     runs = [each for each in stored.result.runs if run in (None, each.label)]
     if not runs:
