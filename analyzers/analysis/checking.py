@@ -60,7 +60,7 @@ def check(
         "strict": strict,
         "allowed_mismatches": agreed,
         "config_changes": {} if base is None else config_changes_of(base, stored),
-        "gates": [{**each.as_dict(), "fails": each.fails(strict=strict)} for each in judge(gates, pairs, seed)],
+        "gates": [{**each.as_dict(), "fails": each.fails(strict=strict)} for each in judge(gates, pairs)],
     }
     return Result(
         command="check",

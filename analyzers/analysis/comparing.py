@@ -34,7 +34,7 @@ def compare(
     records = []
     for head in others:
         agreed = refuse_mismatch(first, head, allowed)
-        records += [pair_record(first, head, pair, agreed, seed) for pair in run_pairs(first, head, run, base_run)]
+        records += [pair_record(first, head, pair, agreed) for pair in run_pairs(first, head, run, base_run)]
     if others and not any(record["differences"] for record in records):
         raise UsageError(
             f"{first.name}: no run has the label of one it is compared with, expected ",
@@ -43,7 +43,7 @@ def compare(
             Parameter("base_run"),
         )
     if not others:
-        records = [pair_record(first, first, pair, {}, seed) for pair in within(first, run, base_run)]
+        records = [pair_record(first, first, pair, {}) for pair in within(first, run, base_run)]
     return Result(
         command="compare",
         inputs=inputs_of([first, *others]),

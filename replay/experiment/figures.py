@@ -55,7 +55,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
         solver=replayed.statistics,
-        series=step_series(accounts, model, view, requests["output_tokens"].to_numpy()),
+        series=step_series(accounts, model, view, windowed.requests["output_tokens"].to_numpy()),
     )
 
 

@@ -131,5 +131,5 @@ def test_ranks_are_read_from_names(name: str, rank: int | None) -> None:
 
 @pytest.mark.parametrize("regex", ["(", "x", "(x)(y)"])
 def test_a_pattern_for_ranks_has_one_group(regex: str) -> None:
-    with pytest.raises(UsageError, match="^rank_regex: "):
+    with pytest.raises(UsageError, match=r"^rank_regex: "):
         source_names(["a", "b"], regex)

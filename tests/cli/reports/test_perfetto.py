@@ -128,7 +128,7 @@ def test_steps_choose_those_from_the_first_on_and_before_the_last(capsys, tmp_pa
 
 @pytest.mark.parametrize("text", ["", ":", "8", "9:8", "8:8", "a:b", "-1:4", "1.5:2", "1:2:3"])
 def test_what_is_no_range_of_steps_is_refused(text):
-    with pytest.raises(UsageError, match="^steps: "):
+    with pytest.raises(UsageError, match=r"^steps: "):
         parse_step_range(text)
 
 
