@@ -64,7 +64,7 @@ class FpmReader(LogReader):
         for block in source.blocks(text=False):
             try:
                 lines = decoder.decode_lines(block.data)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 lines = _one_by_one(decoder, block.lines(), records)
             _add([line for line in lines if not _is_heartbeat(line, records)], records)
 
@@ -76,7 +76,7 @@ def _one_by_one(
     for _number, text in lines:
         try:
             found.append(decoder.decode(text))
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             records.skip(MANGLED)
     return found
 

@@ -7,13 +7,15 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zstandard
+from damaged_lines import damaged
 from forward_passes import record
 from vllm_lines import iteration, periodic
 
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.trace.formats import FORMATS, ReadOptions, read_trace
+from lbal.analyzers.trace.formats import FORMATS, LogReader, ReadOptions, read_trace
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import REQUEST_COLUMNS, STEP_COLUMNS, Trace
 from lbal.analyzers.trace.writing.native import write_native, write_parquet
@@ -73,6 +75,10 @@ TEXTS = {
     "INFO 08-22 10:00:00 [x.py:97]  DP0 | Run(2): [ 12, 700]  | Wait(1): [ 16]\n"
     "INFO 08-22 10:00:00 [x.py:97]  DP1 | Run(0): []  | Wait(0): []\n"
     "INFO 08-22 10:00:00 [y.py:96] schedule() | blk num [752] | block size [scheduler=128, dyntra_lb=128]\n",
+    "trtllm-log": "[08/22/2026-10:00:00] [TRT-LLM] [I] iter = 12, global_rank = 0, rank = 0, num_scheduled_requests = 3, "
+    "host_step_time = 12.5ms, timestamp = 2026-08-22 10:00:00, states = {'num_ctx_tokens': 0, 'cached_kv_tokens': 9}\n",
+    "trtllm-metrics": '{"iter": 2, "attentionDpRank": 1, "iterLatencyMS": 25.0, "inflightBatchingStats": '
+    '{"numGenRequests": 9, "numGenKvTokens": 638, "numScheduledRequests": 9}}\n',
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 
@@ -269,3 +275,24 @@ def test_strict_refuses_times_that_run_backwards(tmp_path: Path) -> None:
         read_trace(str(path), options=ReadOptions(strict=True))
     expected = "expected times in order (or no --strict, to sort them)"
     assert str(caught.value) == f"{path}:2: timestamp: runs backwards from the request before it, {expected}"
+
+
+LOGS = sorted(name for name in TEXTS if issubclass(FORMATS.get(name), LogReader))
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_no_damage_of_a_log_raises_anything_but_a_refusal(name: str, tmp_path: Path) -> None:
+    text = 3 * TEXTS[name].encode()
+    generator = np.random.default_rng(7)
+    path = tmp_path / "x.log"
+    read = 0
+    for _ in range(300):
+        path.write_bytes(damaged(text, generator))
+        try:
+            steps = read_trace(path, format_name=name).step_arrays()
+        except InputError:
+            continue
+        read += 1
+        for loads in (steps.num_running, steps.kv_tokens):
+            assert (np.isnan(loads) | (loads >= 0)).all()
+    assert read > 100

@@ -1,0 +1,149 @@
+"""TensorRT-LLM's iteration log (`print_iter_log: true`), of all generations: fields by their names, in any order."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import numpy as np
+
+from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
+from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.trace import FloatArray
+
+LINE = re.compile(rb"\biter = (\d{1,15}), global_rank = (\d{1,6}), ([^\n]{0,2000}\})([^\n]{0,500})")
+LOOKS_LIKE_ONE = re.compile(rb"\biter = \d{1,15}, global_rank = ")
+FIELD = re.compile(
+    rb"\b(rank|num_scheduled_requests|kv_cache_util|host_step_time|prev_device_step_time|elapsed_time|num_ctx_requests"
+    rb"|num_ctx_tokens|cached_kv_tokens|num_dummy|num_unscheduled|timestamp)'?\s*[=:]\s*"
+    rb"(?:(\d{1,15}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(ms|s)?(?=[,}\s])|(\d[\d-]{7,9} \d\d:\d\d:\d\d)|N/A)"
+)
+OF_TIME = {b"ms": 1.0, b"s": 1e3}
+MANGLED = "lines that are cut or mangled"
+WITHOUT_COUNT = "rows without num_scheduled_requests (their num_generation_tokens holds padding)"
+RANK_0_ONLY = (
+    "only rank {} is in the log: TensorRT-LLM prints rank 0 alone unless TLLM_PROFILE_LOG_RANKS=all is set (or a list "
+    "such as 0,3), so nothing can be said of balance"
+)
+WAITS = (
+    "step times of the log (prev_device_step_time of the next row, else host_step_time) contain the wait for the other "
+    "ranks: idle is modelled from the loads"
+)
+NO_TOKENS = (
+    "the rows have no cached_kv_tokens: tokens are n/a without a later version of TensorRT-LLM (PR 14734), or "
+    "--kv-capacity where the rows have kv_cache_util"
+)
+PADDED = (
+    "with attention DP, TensorRT-LLM pads a rank without work with a dummy request, and rows without num_dummy (before "
+    "PR 16323) count it: 1 request may be none"
+)
+COLUMNS = (
+    "rank",
+    "step",
+    "time_ms",
+    "num_running",
+    "prefill_tokens",
+    "kv_tokens",
+    "kv_fraction",
+    "device_ms",
+    "host_ms",
+)
+
+
+class TrtllmLogReader(LogReader):
+    """TensorRT-LLM's iteration log (`print_iter_log: true`): scheduled requests, KV use and KV tokens of each rank.
+
+    `num_running` is `num_scheduled_requests` less the dummies that pad a rank without work.
+    """
+
+    name = "trtllm-log"
+    time_unit = "ms"
+    engine = "tensorrt-llm"
+    title = "a TensorRT-LLM iteration log"
+    signature = LOOKS_LIKE_ONE
+    alignment = "step"
+    resolution = "step"
+    precedence = 1
+
+    @classmethod
+    def why_empty(cls, source: Source) -> str | None:
+        """A log of TensorRT-LLM without iterations."""
+        if b"[TRT-LLM]" in source.wide_head:
+            advice = "set print_iter_log: true in the LLM API options and TLLM_PROFILE_LOG_RANKS=all for every rank"
+            return f"is a TensorRT-LLM log without iteration lines: {advice}"
+        return None
+
+    def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
+        """The rows of all ranks. A device time stands one row late: it goes to the row before, of the same rank."""
+        tables = []
+        tells_dummies = False
+        for block in source.blocks(text=False):
+            found = LINE.findall(block.data)
+            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(block.data)) - len(found))
+            if found:
+                tells_dummies |= b"num_dummy" in block.data
+                tables.append(np.array([_row(*match) for match in found], dtype=np.float64))
+        if not tables:
+            return
+        columns = dict(zip(COLUMNS, np.concatenate(tables).T, strict=True))
+        device_ms, host_ms = columns.pop("device_ms"), columns.pop("host_ms")
+        columns["step_ms"] = _step_ms(columns, device_ms, host_ms)
+        records.skip(WITHOUT_COUNT, int(np.isnan(columns["num_running"]).sum()))
+        known = ~np.isnan(columns["num_running"])
+        records.extend({name: column[known] for name, column in columns.items()})
+        ranks = np.unique(columns["rank"])
+        if len(ranks) == 1:
+            records.note(RANK_0_ONLY.format(int(ranks[0])))
+        elif not tells_dummies and (columns["num_running"] == 1).any():
+            records.note(PADDED)
+        if np.isfinite(columns["step_ms"]).any():
+            records.note(WAITS)
+        if np.isnan(columns["kv_tokens"]).all():
+            records.note(NO_TOKENS)
+
+
+def _row(step: bytes, global_rank: bytes, body: bytes, suffix: bytes) -> tuple[float, ...]:
+    fields: dict[bytes, float] = {}
+    time_ms = np.nan
+    for name, number, unit, moment in FIELD.findall(body + suffix + b" "):
+        if moment:
+            time_ms = _ms(moment)
+        elif number and name != b"timestamp":
+            fields[name] = float(number) * OF_TIME.get(unit, 1.0)
+    get = fields.get
+    scheduled = get(b"num_scheduled_requests", np.nan) - get(b"num_dummy", 0.0)
+    return (
+        get(b"rank", float(global_rank)),
+        float(step),
+        time_ms,
+        max(scheduled, 0.0) if scheduled == scheduled else np.nan,
+        get(b"num_ctx_tokens", np.nan),
+        get(b"cached_kv_tokens", np.nan),
+        get(b"kv_cache_util", np.nan),
+        get(b"prev_device_step_time", np.nan),
+        get(b"host_step_time", get(b"elapsed_time", np.nan)),
+    )
+
+
+def _step_ms(columns: dict[str, FloatArray], device_ms: FloatArray, host_ms: FloatArray) -> FloatArray:
+    """The device time of a step as the next row of the rank tells it, else the host's.
+
+    After a step without requests the next row's time holds the pause too: the host's counts there.
+    """
+    step_ms = host_ms.copy()
+    for rank in np.unique(columns["rank"]):
+        rows = np.flatnonzero(columns["rank"] == rank)
+        this, following = rows[:-1], rows[1:]
+        next_step = columns["step"][following] == columns["step"][this] + 1
+        usable = next_step & np.isfinite(device_ms[following]) & (columns["num_running"][this] > 0)
+        step_ms[this[usable]] = device_ms[following[usable]]
+    return step_ms
+
+
+def _ms(text: bytes) -> float:
+    form = "%Y-%m-%d %H:%M:%S" if text[4:5] == b"-" else "%m-%d-%Y %H:%M:%S"
+    try:
+        return datetime.strptime(text.decode(), form).replace(tzinfo=UTC).timestamp() * 1e3
+    except ValueError:
+        return float(np.nan)
