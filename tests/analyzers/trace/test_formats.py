@@ -79,6 +79,7 @@ TEXTS = {
     "host_step_time = 12.5ms, timestamp = 2026-08-22 10:00:00, states = {'num_ctx_tokens': 0, 'cached_kv_tokens': 9}\n",
     "trtllm-metrics": '{"iter": 2, "attentionDpRank": 1, "iterLatencyMS": 25.0, "inflightBatchingStats": '
     '{"numGenRequests": 9, "numGenKvTokens": 638, "numScheduledRequests": 9}}\n',
+    "vllm-prometheus": 'vllm:num_requests_running{engine="0"} 27.0\nvllm:num_requests_running{engine="1"} 5.0\n',
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 
