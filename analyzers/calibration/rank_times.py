@@ -3,7 +3,7 @@
 A measured rank time is c + f_g*w_g (+ noise), w_g = a*L + b*n + p*P: every rank spends c, whatever it holds, and rank g
 takes f_g times what its load takes the median rank. Without c a lightly loaded rank would look slow.
 
-Where the loads do not tell c (they are all alike, or there are too few), c is taken as 0 and a note says so.
+Where the loads do not tell c, as they are all alike or too few, c is taken as 0; a note says so where they are alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK
 from lbal.analyzers.calibration.robust_fit import RobustFit
-from lbal.analyzers.calibration.telling_apart import MOST_CELLS, why_no_constant
+from lbal.analyzers.calibration.telling_apart import FEWEST_OBSERVATIONS, MOST_CELLS, why_no_constant
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.trace.trace import StepArrays
 
@@ -57,7 +57,11 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
     notes: tuple[str, ...] = ()
     if reason := why_no_constant(fit):
         fit.loads[:, 0] = 0.0
-        notes = (f"the part of rank times that no load explains is taken as 0: {reason}",) if len(steps) > 1 else ()
+        notes = (
+            (f"the part of rank times that no load explains is taken as 0: {reason}",)
+            if len(fit.y) >= FEWEST_OBSERVATIONS
+            else ()
+        )
     fit.settle()
     if not fit.coefficients[1:].any():
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, notes)

@@ -13,7 +13,7 @@ stretches that count as one independent one, is the largest of
 - that of the requests: a request that is active at some moment stays for E[o^2]/E[o] steps in all, and the load of
   requests that come and go at random remembers as long (the integral of its autocorrelation, both sides);
 - (1 + r)/(1 - r) with r the first autocorrelation of the residuals, with its bias taken out (Kendall, 1954)
-  and half a standard error added;
+  and a standard error added;
 - the sum of the autocorrelations up to the window of Sokal (1997), which sees slower memories too.
 """
 
@@ -31,7 +31,8 @@ MEMORIES_OF_A_COSINE = 3
 LEAST_LENGTH = FEWEST_COSINES * MEMORIES_OF_A_COSINE
 """A run must last for as many memories."""
 SOKAL = 5
-FEWEST_STRETCHES = 20
+FEWEST_STRETCHES = 100
+"""Fewer do not tell how long they remember."""
 MOST_CORRELATION = 0.99
 ROUNDING = 1e-12
 
@@ -53,9 +54,9 @@ def memory(residuals: FloatArray) -> float:
 
 
 def _first_correlation(found: float, count: int) -> float:
-    """With its bias taken out, and half a standard error more: too short a memory is the worse mistake."""
+    """With its bias taken out, and a standard error more: too short a memory is the worse mistake."""
     unbiased = found + (1 + 3 * max(found, 0.0)) / count
-    return unbiased + math.sqrt(max(1 - unbiased**2, 0.0) / count) / 2
+    return unbiased + math.sqrt(max(1 - unbiased**2, 0.0) / count)
 
 
 def sum_estimate(value: float, residuals: FloatArray, least_memory: float = 1.0) -> Estimate | str:

@@ -106,7 +106,7 @@ def test_a_run_is_equal_to_itself_and_says_so():
 
 
 def test_runs_of_different_lengths_are_paired_by_their_parts():
-    base = run_of(barrier_idle_fraction=0.1, series=series_of([10.0] * 40))
+    base = run_of(barrier_idle_fraction=0.1, series=series_of([10.0] * 100))
     head = run_of(barrier_idle_fraction=0.2, series=series_of([20.0] * 128))
     found = only(differences(base, head), "barrier_idle_fraction")
     assert found.interval.low == pytest.approx(0.1)
@@ -114,7 +114,7 @@ def test_runs_of_different_lengths_are_paired_by_their_parts():
 
 
 def test_too_few_steps_give_no_interval():
-    base, head = (run_of(barrier_idle_fraction=v, series=series_of([v * 100] * 10)) for v in (0.1, 0.2))
+    base, head = (run_of(barrier_idle_fraction=v, series=series_of([v * 100] * 99)) for v in (0.1, 0.2))
     assert only(differences(base, head), "barrier_idle_fraction").interval is None
 
 
