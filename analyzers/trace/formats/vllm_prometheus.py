@@ -34,9 +34,7 @@ class VllmPrometheusReader(LogReader):
     time_unit = "s"
     engine = "vllm"
     title = "a file of scrapes of vLLM's /metrics"
-    signature = re.compile(
-        rb"\bvllm[:_](?:num_requests_running|kv_cache_usage_perc|gpu_cache_usage_perc)\{|ray_vllm[:_]num_"
-    )
+    signature = re.compile(rb"vllm[:_](?:num_requests_running|kv_cache_usage_perc|gpu_cache_usage_perc)\{")
     alignment = "step"
     resolution = "sampled"
 
