@@ -18,6 +18,7 @@ import polars as pl
 from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.load_words import load_words
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
 from lbal.analyzers.trace.sources import SourceName
 from lbal.analyzers.trace.trace import Resolution, StepArrays, Trace, TraceMeta
@@ -85,7 +86,8 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
         report.leave_out(reason, count)
     report.warnings += aligned.warnings
     meta = _meta(reader, framed, label, report, dp_size)
-    meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution})
+    words = load_words(aligned.columns, slots=meta.max_num_seqs)
+    meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution}).warned(*words)
     return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
 
 
