@@ -277,7 +277,8 @@ def _model(
         shared_s=0.0,
         per_token_s=0.0,
         source=f"fitted to {len(fit.steps):,} steps of {source}",
-        confidence="measured on that system; bands are 95% intervals of the fit",
+        confidence="measured on that system; bands are 95% intervals of the fit; b_mean is not fitted: "
+        "its work is in C and b",
         bands=tuple(Band(key, low, high) for key, (_value, low, high) in intervals.items() if high > low),
     )
     model = model.with_coefficients(**{key: interval.value for key, interval in intervals.items()})
