@@ -27,9 +27,11 @@ from lbal.analyzers.errors import InputError
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.statistics.long_run import sum_estimate
 from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
-from lbal.replay.engine.engine import Cluster, Conditions, replay
+from lbal.replay.engine.engine import replay
 from lbal.replay.experiment.figures import run_of
+from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import parse_policy
+from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
 MODEL = StepTimeModel("true", 0.0273, 23.3e-9, 232e-6)
@@ -63,7 +65,7 @@ def random_runs(workload: Workload, seeds: range) -> list[Run]:
     """The runs of a policy that draws, one for each seed."""
     cluster, policy = Cluster(4, 12, MODEL), parse_policy("random")
     return [
-        run_of(replay(workload, cluster, policy, replace(Conditions(), seed=seed)), cluster, "all", None)
+        run_of(Windowed.of(replay(workload, cluster, policy, replace(Conditions(), seed=seed)), "all"))
         for seed in seeds
     ]
 

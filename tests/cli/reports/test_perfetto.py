@@ -123,7 +123,7 @@ def test_steps_choose_those_from_the_first_on_and_before_the_last(capsys, tmp_pa
     for text, expected in (("8:9", ["step 8"]), ("8:", ["step 8", "step 9"]), (":8", ["step 7"])):
         events, said = written(capsys, tmp_path, "analyze", steps, "--steps", text)
         assert [name for name, _start, _length in slices(events, 1)] == expected
-        assert said == ""
+        assert "--steps" not in said
 
 
 @pytest.mark.parametrize("text", ["", ":", "8", "9:8", "8:8", "a:b", "-1:4", "1.5:2", "1:2:3"])

@@ -107,7 +107,7 @@ def test_a_request_that_does_not_fit_waits(workload_of):
 
 
 def test_a_request_that_can_never_fit_is_named(workload_of):
-    with pytest.raises(UsageError, match=r"--kv-capacity: 100 tokens can never hold request 1 .*expected at least 202"):
+    with pytest.raises(UsageError, match=r"^kv_capacity: 100 tokens can never hold request 1 .*expected at least 202"):
         replay(workload_of([10, 200], [2, 2]), Cluster(1, 4, MODEL, 100), parse_policy("fcfs"), BACKLOG)
 
 
@@ -275,7 +275,7 @@ def test_an_interrupt_inside_a_policy_is_an_interrupt(workload_of):
 
 
 def test_a_binding_that_a_policy_cannot_use_is_refused(workload_of):
-    with pytest.raises(UsageError, match="--binding immediate: the policy lpt cannot use it, expected pool"):
+    with pytest.raises(UsageError, match=r"^binding=immediate: the policy lpt cannot use it, expected pool"):
         ranks_of(workload_of([1], [1]), "lpt", conditions=Conditions("backlog", binding="immediate"))
 
 
