@@ -24,14 +24,15 @@ def load_words(columns: Mapping[str, FloatArray], *, slots: int | None) -> list[
         return ["only one rank is there: nothing to compare, and nothing can be said of balance"]
     words = []
     if running is not None and kv is not None:
-        words += _counts_beside_kv(running, kv, slots)
+        tokens = _means(columns.get("kv_tokens"))
+        words += _counts_beside_kv(running, kv, kv if tokens is None else tokens, slots)
     if waiting is not None:
         words += _waiting(waiting, running, kv, slots)
     return words
 
 
-def _counts_beside_kv(running: FloatArray, kv: FloatArray, slots: int | None) -> list[str]:
-    counts, shares = _over_mean(running), _over_mean(kv)
+def _counts_beside_kv(running: FloatArray, kv: FloatArray, tokens: FloatArray, slots: int | None) -> list[str]:
+    counts, shares = _over_mean(running), max(_over_mean(kv), _over_mean(tokens))
     if not counts >= UNEVEN > shares:
         return []
     text = (

@@ -35,7 +35,7 @@ def line(generation: str, step: int, rank: int, running: int, tokens: int, devic
         count = f"num_scheduled_requests: {running}, "
         return f"{head}currank_total_requests = 3/24, {times}{count}states = {{{states}}}\n"
     padded = max(running, 1) if generation == "dummies" else running
-    head += f"num_scheduled_requests = {padded}, kv_cache_util = 0.125, currank_total_requests = 3/24, {times}"
+    head += f"num_scheduled_requests = {padded}, kv_cache_util = {tokens / 600_000:.3f}, currank_total_requests = 3/24, {times}"
     if generation == "equals":
         return f"{head}states = {{{states}}}\n"
     suffix = f", num_active = 14, num_fetched = 3, num_dummy = {padded - running}, num_unscheduled = 5"
