@@ -65,6 +65,7 @@ class SeriesShape(Struct, frozen=True):
     """Sums over bins of steps."""
 
     columns: dict[str, Numbers] = {}
+    memory_steps: float = 1.0
 
 
 class RepeatsShape(Struct, frozen=True):
