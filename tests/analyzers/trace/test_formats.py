@@ -80,6 +80,12 @@ TEXTS = {
     "trtllm-metrics": '{"iter": 2, "attentionDpRank": 1, "iterLatencyMS": 25.0, "inflightBatchingStats": '
     '{"numGenRequests": 9, "numGenKvTokens": 638, "numScheduledRequests": 9}}\n',
     "vllm-prometheus": 'vllm:num_requests_running{engine="0"} 27.0\nvllm:num_requests_running{engine="1"} 5.0\n',
+    "sglang": "".join(
+        f"[2026-08-22 10:00:0{second} DP{rank} TP{rank}] Decode batch, #running-req: 3, #token: 900, token usage: 0.41, "
+        "cuda graph: True, gen throughput (token/s): 150.0, #queue-req: 0\n"
+        for second in (1, 2)
+        for rank in (0, 1)
+    ),
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 
