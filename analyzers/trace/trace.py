@@ -26,6 +26,8 @@ Resolution = Literal["step", "sampled", "interval"]
 TIMES_IN_ORDER = ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms")
 MAX_MS = 1e15
 """Times beyond it (thirty thousand years) are no times."""
+MAX_LOAD = 2.0**53
+"""KV tokens beyond it are no loads: they cannot be counted one by one."""
 MAX_TOKENS = 1 << 40
 """More tokens than this in one request are taken for damage."""
 MAX_RANKS = 1 << 16
@@ -354,6 +356,8 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
     for name in ("kv_tokens", "compute_ms", "kv_fraction", "wait_ms", "step_ms", "start_ms"):
         if name in frame.columns:
             place.plan(~pl.col(name).is_finite(), name, "is not a finite number", "a number, or null for a gap")
+            most = MAX_LOAD if name == "kv_tokens" else MAX_MS
+            place.plan(pl.col(name).abs() > most, name, "is too large", f"at most {most:g}")
     if meta.dp_size is not None:
         expected = f"a rank in 0..{meta.dp_size - 1}"
         place.plan(pl.col("rank") >= meta.dp_size, "rank", "is out of range", expected)
