@@ -25,7 +25,7 @@ START = re.compile(rb"\bserver_args=(?:ServerArgs\()?")
 RANK = re.compile(rb"\bDP(\d{1,4})\b")
 CAPACITY = re.compile(rb"\bmax_total_num_tokens=(\d{1,15}),[^\n]{0,200}?\bmax_running_requests=(\d{1,9}),")
 DP_SIZE = re.compile(rb"\bdp_size=(\d{1,4})\b")
-SGLANG = re.compile(rb"server_args=ServerArgs\(|sglang|max_total_num_tokens=\d")
+SGLANG = re.compile(rb"server_args=ServerArgs\(|sglang(?![:_\w])|max_total_num_tokens=\d")
 MANGLED = "lines that are cut or mangled"
 PREFILLS = "prefill lines beside sampled decode lines (they have no decode load)"
 PREFILLS_ALONE = "prefill lines without #running-req (they have no decode load)"

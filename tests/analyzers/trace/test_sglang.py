@@ -141,6 +141,11 @@ def test_a_log_without_batch_lines_says_what_would_write_them(read) -> None:
         read("[2026-08-22 09:59:00] server_args=ServerArgs(model_path='m', dp_size=4)\n")
 
 
+def test_a_scrape_is_not_taken_for_a_log_without_batch_lines(read) -> None:
+    with pytest.raises(InputError, match="no known trace format"):
+        read('sglang:num_running_reqs{dp_rank="3",tp_rank="3"} 33.0\n')
+
+
 FIELD_ROWS = {
     "l05": {2: 162112, 3: 157952, 4: 168768, 5: 164224},
     "l10": {5: 2765, 7: 6135},
