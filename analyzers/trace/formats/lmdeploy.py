@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.log_lines import plain
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
 from lbal.analyzers.trace.reading.vllm_log import MANGLED
 from lbal.analyzers.trace.source import Source
@@ -33,8 +34,9 @@ class LmdeployReader(LogReader):
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The samples of all ranks that write to this log."""
         for block in source.blocks(text=False):
-            found = LINE.findall(block.data)
-            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(block.data)) - len(found))
+            data = plain(block.data)
+            found = LINE.findall(data)
+            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
             if not found:
                 continue
             day, clock, rank, running, waiting, kv = zip(*found, strict=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.log_lines import plain
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
@@ -79,10 +80,11 @@ class TrtllmLogReader(LogReader):
         tables = []
         tells_dummies = False
         for block in source.blocks(text=False):
-            found = LINE.findall(block.data)
-            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(block.data)) - len(found))
+            data = plain(block.data)
+            found = LINE.findall(data)
+            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
             if found:
-                tells_dummies |= b"num_dummy" in block.data
+                tells_dummies |= b"num_dummy" in data
                 tables.append(np.array([_row(*match) for match in found], dtype=np.float64))
         if not tables:
             return

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from lbal.analyzers.trace.reading.log_lines import LineClock, plain
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
@@ -16,11 +17,9 @@ NO_YEAR = 1972
 """Stands for the year that vLLM's clock does not tell; a leap year, so that it has every day."""
 HALF_A_YEAR_MS = 183 * 86_400_000.0
 YEAR_MS = 366 * 86_400_000.0
-ESCAPES = re.compile(rb"\x1b\[[0-9;]*m")
 MANGLED = "lines that are cut or mangled"
 
 _RANK = re.compile(rb"(?:EngineCore_DP|APIServer_DP(?:Rank_)?)(\d{1,4})\b")
-_ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?")
 _CLOCK = re.compile(rb"\b(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\b")
 _NAME = re.compile(rb"\(([A-Za-z]\w{0,40}) pid=\d+\)")
 _START = re.compile(rb"Initializing an? (?:V1 )?LLM engine \(v?([^\s,)]{1,60})")
@@ -50,13 +49,14 @@ class VllmLog:
         self.has_experts = False
         self._started: set[bytes] = set()
         self._heads: dict[bytes, tuple[float, float]] = {}
+        self._clock = LineClock()
         self._latest_ms = -np.inf
         self._years_ms = 0.0
 
     def parts(self, source: Source) -> Iterator[bytes]:
-        """The log in pieces of whole lines without colours, each of one run; facts are noted on the way."""
+        """The log in pieces of whole lines without what wraps them, each of one run; facts are noted on the way."""
         for block in source.blocks(text=False):
-            data = ESCAPES.sub(b"", block.data) if b"\x1b" in block.data else block.data
+            data = plain(block.data)
             self._learn(data)
             begin = 0
             for start in _START.finditer(data):
@@ -85,10 +85,9 @@ class VllmLog:
 
     def _time_ms(self, head: bytes) -> float:
         """The first full time of the line, which a container's runtime puts there; else vLLM's, without a year."""
+        if np.isfinite(full := self._clock.time_ms(head)):
+            return full
         try:
-            if full := _ISO.search(head):
-                whole = datetime.fromisoformat(f"{full[1].decode()}T{full[2].decode()}").replace(tzinfo=UTC)
-                return whole.timestamp() * 1e3 + float(b"0." + (full[3] or b"0")) * 1e3
             if clock := _CLOCK.search(head):
                 month, day, hour, minute, second = map(int, clock.groups())
                 moment = datetime(NO_YEAR, month, day, hour, minute, second, tzinfo=UTC).timestamp() * 1e3

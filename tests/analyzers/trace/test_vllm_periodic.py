@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_a_log_of_vllm_without_loads_says_what_would_write_them(text: str, advic
 def test_what_stands_before_a_line_does_not_matter(prefix: str, read) -> None:
     trace = read(prefix + periodic(1, 5, 2, 50) + prefix + periodic(0, 6, 2, 50))
     assert trace.step_arrays().num_running.tolist() == [[6, 5]]
+
+
+@pytest.mark.parametrize("key", ["log", "message", "textPayload", "MESSAGE"])
+def test_a_collector_s_json_reads_as_the_line_in_it_with_the_collector_s_clock(key: str, read) -> None:
+    moments = ["2026-08-22T10:00:00.250Z", "2026-08-22T10:00:10.500Z"]
+    lines = [json.dumps({key: periodic(rank, 5 + rank, 2, 50), "time": at}) for at in moments for rank in (0, 1)]
+    steps = read("\n".join(lines) + "\n").step_arrays()
+    assert steps.num_running.tolist() == [[5, 6], [5, 6]]
+    assert steps.start_ms.tolist() == [0, 10_250]
 
 
 def test_new_year_is_no_way_back(read) -> None:
