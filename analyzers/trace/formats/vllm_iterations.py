@@ -14,10 +14,11 @@ from lbal.analyzers.trace.trace import FloatArray
 
 LOOKS_LIKE_ONE = re.compile(rb"Iteration\(\d{1,15}\):")
 LINE = re.compile(
-    rb"(?:Engine (\d{1,4}): )?Iteration\((\d{1,15})\): (\d{1,9}) context requests, (\d{1,12}) context tokens, "
+    rb"Iteration\((\d{1,15})\): (\d{1,9}) context requests, (\d{1,12}) context tokens, "
     rb"(\d{1,9}) generation requests, \d{1,12} generation tokens, iteration elapsed time: (\d{1,9}\.\d{1,6}) ms"
     rb"( \(dummy\))?(?:, \w{1,16} KV cache usage: (\d{1,3}\.\d{1,4})%)?"
 )
+OF_ENGINE = re.compile(rb"Engine \d{1,4}: Iteration\(")
 GENERATIONS = {"A": "0.14.1 to 0.22.1", "B": "0.23.0 to 0.25.1", "C": "0.26.0 or later"}
 WAITS = (
     "`iteration elapsed time` already contains the wait at the barrier, and under async scheduling only what is left "
@@ -53,14 +54,12 @@ class VllmIterationsReader(LogReader):
             records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
             if not found:
                 continue
-            engine, step, context, tokens, generation, elapsed_ms, dummy, kv = zip(
+            step, context, tokens, generation, elapsed_ms, dummy, kv = zip(
                 *(match.groups() for match in found), strict=True
             )
-            named, time_ms = log.places(data, [match.start() for match in found])
-            rank = numbers(engine)
-            rank = np.where(np.isnan(rank), named, rank)
+            rank, time_ms = log.places(data, [match.start() for match in found])
             columns = {"rank": rank, "step": numbers(step), "time_ms": time_ms}
-            seen.add(columns, engine=any(engine), kv=any(kv), dummy=any(dummy))
+            seen.add(columns, engine=OF_ENGINE.search(data) is not None, kv=any(kv), dummy=any(dummy))
             columns |= {
                 "num_running": numbers(context) + numbers(generation),
                 "prefill_tokens": numbers(tokens),

@@ -13,7 +13,7 @@ from lbal.analyzers.trace.source import Source
 
 LOOKS_LIKE_ONE = re.compile(rb"(?<!Aggregated: )Avg prompt throughput: ")
 LINE = re.compile(
-    rb"(?:Engine (\d{1,4}): )?(?<!Aggregated: )Avg prompt throughput: \d[\d.]{0,20} tokens/s, "
+    rb"Avg prompt throughput: (?<!Aggregated: Avg prompt throughput: )\d[\d.]{0,20} tokens/s, "
     rb"Avg generation throughput: \d{1,12}\.\d{1,4} tokens/s, Running: (\d{1,9}) reqs, "
     rb"(?:Swapped: \d{1,9} reqs, )?(?:Waiting|Pending): (\d{1,9}) reqs"
     rb"(?:[^\n%]{0,300}?(?<!CPU) KV cache usage: (\d{1,3}\.\d{1,4})%)?"
@@ -76,10 +76,8 @@ class VllmPeriodicReader(LogReader):
             records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
             if not found:
                 continue
-            engine, running, waiting, kv = zip(*(match.groups() for match in found), strict=True)
-            named, time_ms = log.places(data, [match.start() for match in found])
-            rank = numbers(engine)
-            rank = np.where(np.isnan(rank), named, rank)
+            running, waiting, kv = zip(*(match.groups() for match in found), strict=True)
+            rank, time_ms = log.places(data, [match.start() for match in found])
             ranks |= {value for value in np.unique(rank) if not np.isnan(value)}
             has_kv |= any(kv)
             records.extend(

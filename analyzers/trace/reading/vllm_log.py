@@ -27,8 +27,9 @@ _API_VERSION = re.compile(rb"API server version:? v?(\d[^\s,)]{1,60})")
 _CAPACITY = re.compile(rb"KV cache size: ([\d,]{1,20}) tokens")
 _DP_SIZE = re.compile(rb"data_parallel_size['\"]?\s*[=:]\s*(\d{1,4})\b")
 _SLOTS = re.compile(rb"max_num_seqs['\"]?\s*[=:]\s*(\d{1,7})\b")
-_COORDINATOR = re.compile(rb"Started DP Coordinator process")
-_EXPERTS = re.compile(rb"enable_expert_parallel['\"]?\s*[=:]\s*True|FusedMoE|MoE backend|EP rank \d|_EP\d+ pid=|EPLB")
+_EXPERTS = (b"FusedMoE", b"MoE backend", b"EPLB")
+_EXPERT_PARALLEL = re.compile(rb"enable_expert_parallel['\"]?\s*[=:]\s*True")
+_ENGINE = re.compile(rb"Engine (\d{1,4}): $")
 
 BARRIER_DEPENDS = (
     "whether ranks wait for each other depends on the model: MoE models do, dense models run their ranks without a "
@@ -45,7 +46,6 @@ class VllmLog:
 
     def __init__(self, records: RankStepsBuilder) -> None:
         self.records = records
-        self.has_coordinator = False
         self.has_experts = False
         self._started: set[bytes] = set()
         self._heads: dict[bytes, tuple[float, float]] = {}
@@ -68,7 +68,10 @@ class VllmLog:
             yield data[begin:]
 
     def places(self, data: bytes, starts: list[int]) -> tuple[FloatArray, FloatArray]:
-        """Rank and time in ms since 1970 of the lines in which the positions lie; NaN where the line tells none."""
+        """Rank and time in ms since 1970 of the messages that begin at the positions; NaN where nothing tells them.
+
+        The rank is the index of the engine that stands before the message, else that of the process that wrote it.
+        """
         places = [self._place(head_of(data, start)) for start in starts]
         table = np.array(places, dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
@@ -78,7 +81,7 @@ class VllmLog:
         if known is None:
             if len(self._heads) > 1 << 12:
                 self._heads.clear()
-            rank = _RANK.search(head)
+            rank = _ENGINE.search(head) or _RANK.search(head)
             known = (float(rank[1]) if rank else np.nan, self._time_ms(head))
             self._heads[head] = known
         return known
@@ -123,8 +126,8 @@ class VllmLog:
             facts.dp_size = max(facts.dp_size or 1, *map(int, sizes))
         if slots := _SLOTS.search(data):
             facts.max_num_seqs = int(slots[1]) or None
-        self.has_coordinator |= _COORDINATOR.search(data) is not None
-        self.has_experts |= _EXPERTS.search(data) is not None
+        if not self.has_experts:
+            self.has_experts = any(word in data for word in _EXPERTS) or _EXPERT_PARALLEL.search(data) is not None
 
 
 def head_of(data: bytes, position: int) -> bytes:
