@@ -132,6 +132,8 @@ def placement_sentence(name: str, modelled_idle: float, replaced_idle: float, un
 
 def analysis_headline(run: Run) -> str:
     """How much is idle, the main cause, the main straggler, in one sentence."""
+    if len(run.ranks) == 1:
+        return f"Only rank {run.ranks[0]['rank']} is there: nothing to compare, so nothing is said of barrier idle."
     idle = run.metrics["barrier_idle_fraction"]
     basis = "; ".join([idle.basis, *run.details.get("idle_is", ())])
     text = f"{percent(idle.value)} of rank-time is barrier idle ({basis})"

@@ -10,6 +10,7 @@ import pytest
 from damaged_lines import damaged
 from vllm_lines import periodic, seconds, started
 
+from lbal import analyze
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats import ReadOptions, read_trace
 from lbal.analyzers.trace.trace import Trace
@@ -142,3 +143,9 @@ def test_blocks_of_requests_become_tokens_of_ranks(shared: Path) -> None:
     trace = read_trace(shared / "logs/ascend_dyntra_lb.txt")
     assert trace.step_arrays().kv_tokens.tolist() == [[752 * 128, 26 * 128]]
     assert trace.step_arrays().num_running.tolist() == [[3, 2]]
+
+
+def test_the_headline_of_one_rank_claims_nothing_of_idle(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    path.write_text(periodic(0, 5, 0, 50))
+    assert "nothing to compare" in analyze(path).headline
