@@ -148,4 +148,4 @@ def test_blocks_of_requests_become_tokens_of_ranks(shared: Path) -> None:
 def test_the_headline_of_one_rank_claims_nothing_of_idle(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     path.write_text(periodic(0, 5, 0, 50))
-    assert "nothing to compare" in analyze(path).headline
+    assert "nothing to compare" in analyze(read_trace(path)).headline
