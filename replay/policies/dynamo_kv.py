@@ -13,18 +13,24 @@ from lbal.replay.policy.view import View
 
 @dataclass(frozen=True)
 class DynamoKv(Scored):
-    """Lowest decode blocks + weight * active requests; the lowest rank of equals."""
+    """Lowest decode blocks with the new request + weight * active requests; the lowest rank of equals.
+
+    Blocks are of prompts, of outputs too only with `track_output_blocks`. The router also adds the prefill that waits
+    on a rank, less what its cache holds: replayed without prefill, that is the new prompt, equal on all ranks.
+    """
 
     stale: float = 0.0
     """Age in ms at which the signals are renewed; 0, the default, since the router counts blocks itself."""
-    weight: float = 1.0
-    """What an active request counts, in blocks."""
+    weight: float = 0.0
+    """What an active request counts, in blocks (the router's decode_active_request_weight)."""
     block: int = 16
     """KV tokens of a block."""
+    track_output_blocks: bool = False
+    """Count the blocks of outputs too."""
 
     name: ClassVar[str] = "dynamo-kv"
     bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
-    looks_at: ClassVar[str] = "KV blocks and requests"
+    looks_at: ClassVar[str] = "blocks of prompts"
     source: ClassVar[str] = "Dynamo, kv-router scheduling/selector"
 
     def __post_init__(self) -> None:
@@ -33,8 +39,9 @@ class DynamoKv(Scored):
 
     @staticmethod
     def score(view: View, request: int, rank: int) -> float:
-        """The cost; blocks are of all the rank's tokens together, queue included."""
-        tokens = view.kv_tokens[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
+        """The cost; blocks are of all the rank's tokens together, its queue and the new request included."""
+        held = view.kv_tokens[rank] if view.parameters[P.track_output_blocks] else view.prompt_running[rank]
+        tokens = held + view.tokens_waiting[rank] + view.tokens_dispatched[rank] + view.prompt_tokens[request]
         active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
         return float(-(-tokens // view.parameters[P.block]) + view.parameters[P.weight] * active)
 

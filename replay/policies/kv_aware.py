@@ -1,4 +1,4 @@
-"""The KV-aware policy of vllm-router."""
+"""The KV-aware policy of vllm-router, without prefix hits."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from lbal.replay.policy.view import View
 
 @dataclass(frozen=True)
 class KvAware(Scored):
-    """Lowest (new + active prompt tokens) * (active requests + 1); the lowest rank of equals."""
+    """Most blocks of the request's prefix, else fewest requests; without prefix hits, as here, only the latter."""
 
     stale: float = 0.0
     """Age in ms at which the signals are renewed; 0, the default, since the router keeps these counts itself."""
 
     name: ClassVar[str] = "kv-aware"
     bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
-    looks_at: ClassVar[str] = "prompts and requests"
+    looks_at: ClassVar[str] = "requests"
     source: ClassVar[str] = "vllm-router, policies/kv_aware.rs"
 
     @staticmethod
     def score(view: View, request: int, rank: int) -> float:
-        """The product; active are requests that were sent to the rank and have not ended."""
-        prompts = view.prompt_running[rank] + view.tokens_waiting[rank] + view.tokens_dispatched[rank]
-        active = view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank]
-        return float(float(view.prompt_tokens[request] + prompts) * (active + 1))
+        """Requests that were sent to the rank and have not ended."""
+        return float(view.num_running[rank] + view.num_waiting[rank] + view.dispatched[rank])

@@ -75,31 +75,53 @@ def test_vllm_shuns_a_full_cache_only_where_requests_wait(workload_of):
     assert len(full) == len(with_room) == 5
 
 
-def test_kv_aware_multiplies_prompts_and_requests(workload_of):
+def test_kv_aware_without_prefix_hits_joins_the_shortest_queue(workload_of):
+    workload = workload_of([100, 10, 10, 10, 10], [90] * 5, arrivals=[0] * 5)
+    assert ranks_of(workload, "kv-aware") == ranks_of(workload, "jsq", binding="immediate") == [0, 1, 0, 1, 0]
+
+
+def test_prompts_times_requests_multiplies_both(workload_of):
     # Rank 0 (100 prompt tokens, 1 request) against rank 1 (10, 1): (10+100)*2 > (10+10)*2, and so on.
     workload = workload_of([100, 10, 10, 10, 10], [90] * 5, arrivals=[0] * 5)
-    assert ranks_of(workload, "kv-aware") == [0, 1, 1, 1, 1]
+    assert ranks_of(workload, "prompts-times-requests") == [0, 1, 1, 1, 1]
     # (10+100)*2 = 220 against (10+40)*5 = 250: one more goes to rank 0.
     workload = workload_of([100, 10, 10, 10, 10, 10], [90] * 6, arrivals=[0] * 6)
-    assert ranks_of(workload, "kv-aware") == [0, 1, 1, 1, 1, 0]
+    assert ranks_of(workload, "prompts-times-requests") == [0, 1, 1, 1, 1, 0]
 
 
-def test_dynamo_counts_blocks_and_weighs_requests(workload_of):
+def test_dynamo_counts_blocks_of_prompts_with_the_new_request_and_requests_only_where_they_weigh(workload_of):
     workload = workload_of([32, 1, 1, 1, 1], [90] * 5, arrivals=[0] * 5)
-    # Rank 0 costs 2 blocks + 1; rank 1 costs 1 + 1, then 1 + 2: equal, so the lower rank takes the fourth.
-    assert ranks_of(workload, "dynamo-kv") == [0, 1, 1, 0, 1]
-    assert ranks_of(workload, "dynamo-kv:weight=0") == [0, 1, 1, 1, 1]
+    # With the new request rank 0 has 3 blocks and rank 1 has 1, however many requests of one token it holds.
+    assert ranks_of(workload, "dynamo-kv") == [0, 1, 1, 1, 1]
+    # Rank 0 costs 3 blocks + 1; rank 1 costs 1 + 0, 1 + 1, 1 + 2, then 1 + 3: equal, so the lower rank takes the last.
+    assert ranks_of(workload, "dynamo-kv:weight=1") == [0, 1, 1, 1, 0]
+
+
+def test_dynamo_counts_outputs_only_where_it_tracks_them(workload_of):
+    # When the third arrives, request 0 has generated 100 tokens (7 blocks) on its prompt of 1; request 1 has 16 and 10.
+    late = workload_of([1, 16, 1], [200, 200, 5], arrivals=[0, 900, 1000])
+    assert ranks_of(late, "dynamo-kv") == [0, 1, 0]
+    assert ranks_of(late, "dynamo-kv:track_output_blocks=true") == [0, 1, 1]
 
 
 def test_llm_d_prefers_short_queues_and_free_cache(workload_of):
     workload = workload_of([500, 10, 10], [90] * 3, arrivals=[0, 100, 200])
-    first, *rest = ranks_of(workload, "llm-d:stale=0")
-    assert rest == [1 - first] * 2, "the other rank holds fewer tokens"
+    first, *rest = ranks_of(workload, "llm-d:stale=0,capacity=1000")
+    assert rest == [1 - first] * 2, "the other rank has more free KV"
+    assert ranks_of(workload, "llm-d:stale=0", capacity=1000) == [first, *rest]
+
+
+def test_llm_d_weighs_kv_use_as_it_is_and_queues_by_their_range(workload_of):
+    # Rank 0 holds 100 of 100,000 tokens more, next to nothing of its KV; one request waits on rank 1 alone.
+    workload = workload_of([100] + [10] * 4, [90] * 5, arrivals=[0, 0, 0, 0, 500])
+    found = ranks_of(workload, "llm-d:stale=0,capacity=100000", slots=1)
+    waiting = np.bincount(found[:4], minlength=2)
+    assert found[4] == int(np.argmin(waiting)) or waiting[0] == waiting[1]
 
 
 def test_llm_d_sends_a_burst_to_the_rank_that_was_best_at_the_last_scrape(workload_of):
     workload = workload_of([500] + [10] * 8, [90] * 9, arrivals=[0] + [100] * 8)
-    first, *burst = ranks_of(workload, "llm-d:stale=20")
+    first, *burst = ranks_of(workload, "llm-d:stale=20,capacity=1000")
     assert burst == [1 - first] * 8
 
 
