@@ -120,7 +120,7 @@ def analyze_steps(
         sampled=trace.meta.resolution != "step",
     )
     notes += _notes_on_times(accounts, told)
-    figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), known.lacks))
+    figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), lacks=known.lacks))
     figures |= _request_figures(trace, steps, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1

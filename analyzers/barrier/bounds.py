@@ -76,12 +76,23 @@ class SingleLoads:
         return SingleLoads(self.largest[where], self.smallest[where])
 
 
+@dataclass(frozen=True)
+class KvRoom:
+    """KV tokens that a rank holds, and what each of N requests needs of them from its admission to its end."""
+
+    needed_tokens: IntArray
+    """(N,)"""
+    capacity_tokens: int
+
+
 def least_time_ms(
     loads: RequestLoads,
     model: StepTimeModel,
     dp_size: int,
     max_num_seqs: int,
     arrival_ms: FloatArray | None = None,
+    *,
+    room: KvRoom | None = None,
 ) -> float:
     """A time in ms, from the first arrival on, before which no policy has served all requests.
 
@@ -92,14 +103,16 @@ def least_time_ms(
     with W = sum of `token_steps` and w = a*token_steps + b*o of a single request. Proof: a run of K steps lasts
     C*K + sum over steps of max_g(r_g) + b_mean*sum over steps of mean(n).
     (1) K is at least max(o), as a request gets one token per step, and at least sum(o)/(G*B), as a step has G*B slots.
+    With `room` a rank holds at most floor(capacity / least need) requests at once, which takes the place of B where it
+    is less, and K is at least sum(o * need) / (G * capacity), as each need is held for o steps.
     (2) A step's largest rank time is at least the mean one, and the rank times of all steps and ranks add up to
     a*W + b*sum(o) wherever requests are placed. It is also at least that of any single active request, which over
     the steps of one request adds up to its w. (3) The running requests of all steps add up to sum(o).
 
     With arrivals (in order) the same holds for the requests from the i-th on, for every i: the steps in which any of
     them is active start at arrival_i or later. So the last step ends no earlier than the largest
-    arrival_i + bound(requests i, i+1, …); this is what is returned, minus the first arrival. Limits of KV memory and
-    of the pool are left out: they only make a run longer.
+    arrival_i + bound(requests i, i+1, …); this is what is returned, minus the first arrival. The limit of the pool is
+    left out: it only makes a run longer.
     """
     coefficients, outputs = model.coefficients_ms, loads.steps.astype(np.float64)
     work = rank_time(loads.token_steps, outputs, coefficients)
@@ -107,6 +120,13 @@ def least_time_ms(
     tokens, total = (_from_the_end(np.add, values)[since] for values in (outputs, work))
     longest, heaviest = (_from_the_end(np.maximum, values)[since] for values in (outputs, work))
     steps = np.maximum(np.ceil(tokens / (dp_size * max_num_seqs)), longest)
+    if room is not None:
+        needed = room.needed_tokens.astype(np.float64)
+        least = _from_the_end(np.minimum, needed)[since]
+        held = np.maximum(np.floor(room.capacity_tokens / np.maximum(least, 1.0)), 1.0)
+        area = _from_the_end(np.add, outputs * needed)[since]
+        steps = np.maximum(steps, np.ceil(tokens / (dp_size * np.minimum(held, max_num_seqs))))
+        steps = np.maximum(steps, np.ceil(area / (dp_size * room.capacity_tokens)))
     speed = 1.0 / model.slowness(dp_size)
     bound = coefficients.shared * steps + np.maximum(total / speed.sum(), heaviest / speed.max())
     bound += coefficients.per_mean_request * tokens / dp_size

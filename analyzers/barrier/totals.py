@@ -22,6 +22,8 @@ class WindowSteps:
     max_num_seqs: int | None
     makespan_ms: float
     """End of the last step - start of the first."""
+    kv_capacity: int | None = None
+    """KV tokens that fit on a rank, where that is known."""
     lacks: Load | None = None
     """The load that the trace lacks; the other stands in for it in the accounts."""
 

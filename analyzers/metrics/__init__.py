@@ -47,15 +47,14 @@ def names_in(place: Place) -> tuple[str, ...]:
 
 
 def step_figures(steps: WindowSteps) -> dict[str, float]:
-    """The metrics of the accounted steps of a window, by name; those that need `max_num_seqs` last, if it is known."""
+    """The metrics of the accounted steps of a window, by name; those of a rank's size last, if it is known."""
     return {metric.name: float(metric.of_steps(steps)) for metric in _of_steps(steps) if metric.of_steps}
 
 
 def _of_steps(steps: WindowSteps) -> Iterator[Metric]:
     known = [metric for metric in METRICS.values() if _is_known(metric, steps)]
-    yield from (metric for metric in known if not metric.needs_slots)
-    if steps.max_num_seqs is not None:
-        yield from (metric for metric in known if metric.needs_slots)
+    yield from (metric for metric in known if metric.needs_size is None)
+    yield from (metric for metric in known if metric.needs_size and getattr(steps, metric.needs_size) is not None)
 
 
 def _is_known(metric: Metric, steps: WindowSteps) -> bool:

@@ -66,8 +66,8 @@ class Metric:
     """Computed only for traces that lack this load, of which the metric takes the place."""
     needs_every_step: bool = False
     """Whether it is a total or a quantile over steps: samples of the steps give no value."""
-    needs_slots: bool = False
-    """Whether `of_steps` needs `max_num_seqs`; without it there is no value."""
+    needs_size: Literal["max_num_seqs", "kv_capacity"] | None = None
+    """What `of_steps` needs of the size of a rank; without it there is no value."""
     ratio: tuple[Column, Column] | None = None
     """The value is a constant times the ratio of these sums: this gives its interval over steps. None: no interval."""
     banded: bool = False

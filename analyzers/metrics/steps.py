@@ -34,6 +34,12 @@ def slot_use(steps: WindowSteps) -> float:
     return float(steps.accounts.running.mean() / (steps.accounts.dp_size * steps.max_num_seqs))
 
 
+def kv_use(steps: WindowSteps) -> float:
+    """Share of all KV tokens that fit which running requests hold."""
+    assert steps.kv_capacity is not None
+    return float(steps.accounts.total_kv_tokens.mean() / (steps.accounts.dp_size * steps.kv_capacity))
+
+
 BALANCE = [
     Metric(
         "barrier_idle_fraction",
@@ -149,9 +155,21 @@ USE = [
         needs_loads=("num_running",),
         rests_on=("loads",),
         of_steps=slot_use,
-        needs_slots=True,
+        needs_size="max_num_seqs",
         ratio=("tokens", "steps"),
         shown={"comparison": 100},
+    ),
+    Metric(
+        "kv_use",
+        "fraction",
+        "neither",
+        "KV use",
+        "mean over steps of KV tokens of running requests / (G * kv_capacity)",
+        needs_loads=("kv_tokens",),
+        rests_on=("loads",),
+        of_steps=kv_use,
+        needs_size="kv_capacity",
+        shown={"comparison": 105},
     ),
     Metric(
         "makespan_s",

@@ -13,6 +13,10 @@ from lbal.analyzers.wording.numbers import count, percent, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
 EMPTY_SLOT_USE = 0.25
+FULL_KV_USE = 0.5
+"""From this share of the KV tokens on, KV memory is what keeps slots empty."""
+FOLLOWED = 0.9
+"""A rate scale of at least this share of the suggested one has followed the suggestion."""
 NOTABLE_STRAGGLER = 1.5
 """A rank that is the straggler this many times its equal share of steps is worth naming."""
 EXPLAINS_ALONE = 0.8
@@ -193,23 +197,41 @@ def load_notes(
     runs: Sequence[Run],
     config: Mapping[str, Any],
     *,
+    requests: int,
+    most_slot_use: float,
     arrivals_ms: float | None,
     suggested_scale: float,
     slots_were_filled: bool,
 ) -> list[str]:
-    """Whether the ranks are mostly empty or hopelessly overloaded, and the switch for it.
+    """Whether the ranks are mostly empty or hopelessly overloaded, what binds, and the switch for it.
 
+    `most_slot_use` is the slot use that no rate exceeds: it is low for few requests, or short ones beside a long one.
     `arrivals_ms` is the time from the first arrival to the last, None for a backlog; `suggested_scale` the rate scale
-    that is estimated to keep most slots busy; with `slots_were_filled` they are known to be busy up to the drain.
+    that is estimated to keep most slots busy; with `slots_were_filled` they are known to be busy up to the drain. What
+    was advised and followed is not advised again.
     """
     first = runs[0]
     use = first.metrics["slot_use"].value
+    kv_use = first.metrics["kv_use"].value if "kv_use" in first.metrics else 0.0
+    if use < EMPTY_SLOT_USE and kv_use >= FULL_KV_USE:
+        return [
+            f"KV memory binds, not slots: requests hold {percent(kv_use)} of the KV tokens on average and "
+            f"{percent(use)} of the slots ({first.label})"
+        ]
+    if use < EMPTY_SLOT_USE and most_slot_use < EMPTY_SLOT_USE:
+        slots = config["dp_size"] * config["max_num_seqs"]
+        many = count(requests, "request")
+        return [
+            f"{many} cannot fill {slots:,} slots at any rate: at most {percent(most_slot_use)} are taken on average"
+        ]
     if arrivals_ms is None or slots_were_filled:
         if use < EMPTY_SLOT_USE:
             return [
                 f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since all requests are "
                 "soon admitted and the rest is drain; --window admissions leaves the drain out"
             ]
+        return []
+    if use < EMPTY_SLOT_USE and config["rate_scale"] >= FOLLOWED * suggested_scale:
         return []
     if use < EMPTY_SLOT_USE:
         return [

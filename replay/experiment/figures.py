@@ -7,7 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from lbal.analyzers.barrier.bounds import RequestLoads, idle_bounds, least_time_ms, recovered_fractions, single_loads
+from lbal.analyzers.barrier.bounds import (
+    KvRoom,
+    RequestLoads,
+    idle_bounds,
+    least_time_ms,
+    recovered_fractions,
+    single_loads,
+)
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
@@ -32,7 +39,10 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
     """
     replayed, accounts = windowed.replayed, windowed.accounts
     model, policy = replayed.step_model, replayed.policy
-    figures = step_figures(WindowSteps(accounts, model, replayed.trace.meta.max_num_seqs, windowed.makespan_ms))
+    capacity = replayed.trace.meta.config.get("kv_capacity")
+    figures = step_figures(
+        WindowSteps(accounts, model, replayed.trace.meta.max_num_seqs, windowed.makespan_ms, capacity)
+    )
     latency = request_metrics(windowed.requests, windowed.waited_steps)
     # Prefill is not modelled, so a time to first token would leave out most of it.
     latency = {name: value for name, value in latency.items() if not name.startswith("ttft")}
@@ -70,11 +80,14 @@ def headroom_of(windowed: Windowed, workload: Workload, cluster: Cluster, condit
     loads = RequestLoads(outputs, drift.entering_load(prompts), drift.growing_steps(prompts, outputs), drift.per_step)
     single = single_loads(loads, replayed.admitted_step, len(replayed.start_ms))
     figures = idle_bounds(windowed.accounts, single.part(windowed.rows), model)
-    least_ms = busy_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs)
+    room = None
+    if cluster.kv_capacity is not None:
+        room = KvRoom(drift.largest_load(prompts, outputs), cluster.kv_capacity)
+    least_ms = busy_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs, room=room)
     start_ms = 0.0
     if conditions.arrivals == "trace":
         arrival_ms = np.maximum(workload.scaled_arrivals(conditions.rate_scale), 0.0)
-        least_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs, arrival_ms)
+        least_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs, arrival_ms, room=room)
         start_ms = float(arrival_ms[0])
     makespan_ms = float(replayed.start_ms[-1] + replayed.step_ms[-1]) - start_ms
     figures |= {

@@ -82,5 +82,16 @@ class Scenario:
         assert trace.requests is not None
         sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
         suggested = 1.0 if sizing is None else sizing.rate_scale
-        load = load_notes(runs, config, arrivals_ms=span, suggested_scale=suggested, slots_were_filled=sized)
+        outputs = workload.output_tokens
+        slots = cluster.dp_size * cluster.max_num_seqs
+        least_steps = max(-(-int(outputs.sum()) // slots), int(outputs.max()))
+        load = load_notes(
+            runs,
+            config,
+            requests=len(workload),
+            most_slot_use=float(outputs.sum()) / (slots * least_steps),
+            arrivals_ms=span,
+            suggested_scale=suggested,
+            slots_were_filled=sized,
+        )
         return [*load, *window_note(config, runs)]
