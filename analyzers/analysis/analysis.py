@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from lbal.analyzers.analysis.remarks import contradicted_model, waiting_beside_free_slots
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
@@ -22,6 +23,9 @@ from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
+
+TABULAR = ("native", "parquet")
+"""Formats of traces as lbal writes them; the reader of an engine's log says itself which requests wait in vain."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,10 @@ def analyze_steps(
         sampled=trace.meta.resolution != "step",
     )
     notes += _notes_on_times(accounts, told)
+    if recorded and not measured:
+        notes += contradicted_model(steps, model)
+    if trace.meta.format in TABULAR:
+        notes += waiting_beside_free_slots(steps, max_num_seqs, trace.meta.kv_capacity)
     figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), lacks=known.lacks))
     figures |= _request_figures(trace, steps, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
