@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import lbal
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.plain import plain
@@ -31,50 +32,29 @@ from lbal.cli.reports.table import TableReport
 
 SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 STEPS, REQUESTS = str(SAMPLES / "skewed_8_ranks.jsonl"), str(SAMPLES / "requests_2000.jsonl")
-COMMANDS = {
-    "analyze": ["analyze", STEPS],
-    "demand": ["analyze", REQUESTS],
-    "replay": ["replay", STEPS, "--policy", "jsq", "--policy", "jsq-kv"],
-    "repeats": ["replay", STEPS, "--policy", "jsq", "--policy", "random", "--repeat", "2", "--jobs", "1"],
-    "calibrate": ["calibrate", STEPS],
-    "compare": ["compare", "replay.json"],
-    "check": [
-        "check",
-        "replay.json",
-        "--fail-on",
-        "steps<=1",
-        "--fail-on",
-        "barrier_idle_fraction<=90%",
-        "--exit-zero",
-    ],
-}
+RESULTS = ("analyze", "demand", "replay", "repeats", "calibrate", "compare", "check")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The results of the commands, as they would be rendered: caught where the command hands them over."""
-    import lbal.cli.output.console as console
-    import lbal.cli.output.gate_reports as gate_reports
-
-    folder, caught = tmp_path_factory.mktemp("reports"), {}
-    before, deliver = Path.cwd(), console.deliver
-    with pytest.MonkeyPatch.context() as patch:
-        for name, command in COMMANDS.items():
-            for module in (console, gate_reports):
-                patch.setattr(module, "deliver", lambda result, *, name=name, **_: caught.__setitem__(name, result))
-            os.chdir(folder)
-            try:
-                assert run(command) == 0, name
-            finally:
-                os.chdir(before)
-            if name == "replay":
-                (folder / "replay.json").write_text(JsonReport().render(caught[name]))
-    assert console.deliver is deliver
-    return caught
+def results():
+    """A result of each command, from the library call behind it; "demand" is a trace of requests alone."""
+    steps, requests = lbal.read_trace(STEPS), lbal.read_trace(REQUESTS)
+    replayed = lbal.replay(steps, policies=["jsq", "jsq-kv"])
+    made = {
+        "analyze": lbal.analyze(steps),
+        "demand": lbal.analyze(requests),
+        "replay": replayed,
+        "repeats": lbal.replay(steps, policies=["jsq", "random"], repeat=2, jobs=1),
+        "calibrate": lbal.calibrate(steps),
+        "compare": lbal.compare(replayed),
+        "check": lbal.check(replayed, fail_on=["steps<=1", "barrier_idle_fraction<=90%"]),
+    }
+    assert tuple(made) == RESULTS
+    return made
 
 
 @pytest.mark.parametrize("report", [cls.name for cls in REPORTS.classes()])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", RESULTS)
 def test_every_report_renders_every_result_the_same_each_time(results, report, name):
     if "timeline" in REPORTS.get(report).needs:
         # Single steps are there only where they were collected for it: test_perfetto.
@@ -128,7 +108,7 @@ def table_rows(text):
     return [block.splitlines() for block in re.split(r"\n\n+", text) if block.startswith("| ")]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", RESULTS)
 def test_markdown_tables_have_as_many_cells_in_every_row(results, name):
     text = MarkdownReport().render(results[name])
     for rows in table_rows(text):
@@ -293,7 +273,7 @@ def test_on_a_real_terminal_of_60_columns_without_colour():
 # --- files and streams ---
 
 
-def lbal(*arguments, **options):
+def lbal_started(*arguments, **options):
     return subprocess.run([sys.executable, "-m", "lbal.cli", *arguments], capture_output=True, check=False, **options)
 
 
@@ -301,10 +281,10 @@ def test_several_reports_at_once_with_spaces_and_unicode_in_their_path(tmp_path)
     folder = tmp_path / "a b ü 漢"
     folder.mkdir()
     outputs = [str(folder / f"r 1{suffix}") for cls in REPORTS.classes() for suffix in cls.suffixes[:1]]
-    done = lbal("replay", STEPS, "--policy", "jsq", *[part for name in outputs for part in ("-o", name)])
+    done = lbal_started("replay", STEPS, "--policy", "jsq", *[part for name in outputs for part in ("-o", name)])
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in folder.iterdir()) == sorted(Path(name).name for name in outputs)
-    again = lbal("compare", str(folder / "r 1.json"), str(folder / "r 1.json"), "-o", str(folder / "c ü.md"))
+    again = lbal_started("compare", str(folder / "r 1.json"), str(folder / "r 1.json"), "-o", str(folder / "c ü.md"))
     assert again.returncode == 0, again.stderr
 
 
@@ -342,7 +322,7 @@ def test_new_commands_survive_a_terminal_without_utf8(tmp_path):
     assert run(["replay", STEPS, "--policy", "jsq", "--policy", "jsq-kv", "-o", out]) == 0
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     for command in (["compare", out], ["check", out, "--fail-on", "steps>=1"]):
-        done = lbal(*command, "-o", str(tmp_path / f"{command[0]}.md"), env=environment)
+        done = lbal_started(*command, "-o", str(tmp_path / f"{command[0]}.md"), env=environment)
         assert done.returncode == 0, done.stderr
         done.stdout.decode("ascii")
     assert "ü" in (tmp_path / "compare.md").read_text(encoding="utf-8")
