@@ -64,7 +64,8 @@ def _stacked(columns: Sequence[str], rows: Sequence[Sequence[str]], fixed: int, 
         if index:
             yield ""
         title = [cell for cell in row[:fixed] if cell]
-        yield Text(", ".join(title), style="bold")
+        line = ", ".join(title)
+        yield from (Text(part, style="bold") for part in ([line] if cell_len(line) <= width else title))
         for name, value in zip(names, row[fixed:], strict=True):
             if on_one_line:
                 gap = " " * (names_width - cell_len(name) + COLUMN_GAP + values_width - cell_len(value))

@@ -108,3 +108,12 @@ def test_a_pipe_with_columns_set_is_no_exception(results, monkeypatch, capsys):
 def test_fewer_policies_a_block_where_that_is_enough(results):
     text = TableReport().render_for(many(results["replay"], 8, "policy {}"), 80, terminal=False)
     assert len(re.findall(r"^metric ", text, flags=re.MULTILINE)) >= 4  # blocks, headroom among them
+
+
+def test_first_cells_that_do_not_fit_side_by_side_stand_below_one_another():
+    cell = "12 to 9,859,949 (seeds)"
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=40, highlight=False)
+    for part in fitted(["a", "b", "a longer name of a column"], [[cell, cell, cell]], 2, 40):
+        console.print(part)
+    assert buffer.getvalue().count(cell) == 3
