@@ -98,12 +98,3 @@ StepsShown = Annotated[
     str | None,
     typer.Option("--steps", metavar="FROM:TO", help="Steps of a .perfetto.json trace, as 1000:1200 (without 1200)."),
 ]
-
-
-def chosen(value: str, known: tuple[str, ...], flag: str) -> str:
-    """The value if it is one of the known; `UsageError` that lists them otherwise."""
-    from lbal.analyzers.errors import UsageError
-
-    if value not in known:
-        raise UsageError(f"{flag}: {value!r} is not known, expected {', '.join(known[:-1])} or {known[-1]}")
-    return value

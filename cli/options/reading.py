@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lbal.cli.options.options import chosen
-
 if TYPE_CHECKING:
     from lbal.analyzers.trace.formats.folding import Survey
     from lbal.analyzers.trace.reading.base import ReadOptions
@@ -40,16 +38,15 @@ class Reading:
 
     def options(self) -> ReadOptions:
         """How to read it. Raises `UsageError` for a unit or columns that cannot be."""
-        from lbal.analyzers.trace.formats import ReadOptions
-        from lbal.analyzers.trace.reading.base import MS_PER_UNIT
+        from lbal.analyzers.errors import one_of
+        from lbal.analyzers.trace.reading.base import TIME_UNITS, ReadOptions
 
-        unit = None if self.time_unit is None else chosen(self.time_unit, tuple(MS_PER_UNIT), "--time-unit")
         return ReadOptions(
             strict=self.strict,
             rank_regex=self.rank_regex,
             run_index=self.run_index,
             kv_capacity=self.kv_capacity,
-            time_unit=unit,  # type: ignore[arg-type]
+            time_unit=None if self.time_unit is None else one_of(self.time_unit, TIME_UNITS, "time_unit"),
             columns=column_names(self.columns) if self.columns is not None else {},
         )
 
@@ -61,11 +58,10 @@ class Reading:
 
     def read_compact(self) -> Trace:
         """The trace; where it is a large native file, with its steps as arrays alone. Raises as `read_trace` does."""
-        from lbal.analyzers.trace.formats import ReadOptions
         from lbal.analyzers.trace.formats.folding import read_compact
 
-        if len(self.names) == 1 and self.kv_capacity is None:
-            found = read_compact(self.names[0], self.format_name, ReadOptions(self.strict))
+        if len(self.names) == 1 and self.kv_capacity is None and self.columns is None:
+            found = read_compact(self.names[0], self.format_name, self.options())
             if found is not None:
                 return found
         return self.read()

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import msgspec
-
-from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.reading.bench_runs import BenchFormat
 from lbal.analyzers.trace.reading.jsonlines import document_keys
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, in_ms, json_values
-from lbal.analyzers.trace.reading.request_table import FAILED
 from lbal.analyzers.trace.source import Source
 
 
-class Run(msgspec.Struct):
-    """The parallel lists of a run; times in seconds of the client's own clock."""
-
-    input_lens: list[int] | None = None
-    output_lens: list[int] | None = None
-    start_times: list[float] | None = None
-    ttfts: list[float | None] | None = None
-    latencies: list[float | None] | None = None
-    errors: list[Any] | None = None
-
-
-class VllmBenchFormat(RecordFormat):
+class VllmBenchFormat(BenchFormat):
     """JSON with parallel lists `input_lens`, `output_lens`, `start_times`, `ttfts`, `latencies` (s), `errors`.
 
     Several runs in a file (`--append-result`) follow one another on the client's clock. There are no ranks.
@@ -33,6 +15,7 @@ class VllmBenchFormat(RecordFormat):
 
     name = "vllm-bench"
     time_unit = "s"
+    how_to_keep_requests = "vllm bench serve --save-result --save-detailed"
 
     @classmethod
     def matches(cls, source: Source) -> bool:
@@ -40,41 +23,3 @@ class VllmBenchFormat(RecordFormat):
         keys = document_keys(source)
         lists = "input_lens" in keys and "start_times" in keys
         return lists or {"backend", "request_throughput", "tokenizer_id", "num_prompts"} <= keys
-
-    def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
-        """Every request of every run."""
-        decoder = msgspec.json.Decoder(Run)
-        for line, text in json_values(source):
-            run = decoded(decoder, text, source.name, line)
-            if run.input_lens is None or run.output_lens is None:
-                raise InputError(
-                    source.name,
-                    "has the summary of a run and no single requests",
-                    line=line,
-                    field="input_lens",
-                    expected="a result of vllm bench serve --save-result --save-detailed",
-                )
-            yield from ((None, record) for record in requests_of(run, source.name, line))
-
-
-def requests_of(run: Run, file: str, line: int | None) -> Iterator[RequestRecord]:
-    """The requests of a run. Raises `InputError` where lists have different lengths."""
-    inputs = run.input_lens or []
-    count = len(inputs)
-    columns: list[Sequence[Any]] = []
-    for name in ("output_lens", "start_times", "ttfts", "latencies", "errors"):
-        values = getattr(run, name)
-        if values is not None and len(values) != count:
-            problem = f"has {len(values)} elements"
-            raise InputError(file, problem, line=line, field=name, expected=f"{count}, as many as input_lens")
-        columns.append(values if values is not None else [None] * count)
-    for prompt, output, start, ttft, latency, error in zip(inputs, *columns, strict=True):
-        failed = bool(error) or not output
-        yield RequestRecord(
-            prompt_tokens=prompt,
-            output_tokens=output,
-            arrival=start,
-            first_token_after_ms=in_ms(ttft) if ttft else None,
-            finish_after_ms=in_ms(latency) if latency else None,
-            left_out=FAILED if failed and not output else "failed (error)" if failed else None,
-        )

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankStepsBuilder
@@ -14,6 +14,7 @@ from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import Resolution, Trace
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
+TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 MS_PER_UNIT: Mapping[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 LEAST_RATE, MOST_RATE = 0.01, 1000.0
 """Requests per second beyond which a reader asks whether the unit of time was meant."""
