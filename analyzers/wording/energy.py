@@ -24,13 +24,13 @@ LEVEL_WORDS = {"low": "low", "high": "high", "idle": "idle", "busy": "busy"}
 def counterfactual(run: Run, view: EnergyView, who: str) -> str:
     """What perfect balance of the same admissions would have given, as a clause without an end.
 
-    `who` is "this trace" or the label of a policy.
+    Steps get shorter, not the run: where arrivals set the pace, the run waits for them. `who` is "of this trace" or
+    "under" a policy.
     """
-    speedup, saved = run.metrics["perfect_balance_speedup"], run.metrics.get(PERFECT_SAVING)
-    faster = speedup.value - 1
-    if faster <= SMALLEST_SHARE:
-        return f"With perfect balance {who} would have run no faster"
-    text = f"With perfect balance {who} would have run {percent(faster)}{_span(speedup, less=1)} faster"
+    shorter, saved = _shorter_steps(run.metrics["perfect_balance_speedup"]), run.metrics.get(PERFECT_SAVING)
+    if shorter.value <= SMALLEST_SHARE:
+        return f"With perfect balance the steps {who} would have been no shorter"
+    text = f"With perfect balance the steps {who} would have been {percent(shorter.value)}{_span(shorter)} shorter"
     if saved is None:
         return text
     used = "less" if saved.value >= 0 else "more"
@@ -39,11 +39,17 @@ def counterfactual(run: Run, view: EnergyView, who: str) -> str:
     return text + (", all of it resting on the assumed wait power" if rests else "")
 
 
-def _span(value: Measure, less: float = 0.0) -> str:
+def _shorter_steps(speedup: Measure) -> Measure:
+    """By what share of their time steps get shorter, from how much faster they get: 1 - 1/speedup."""
+    ends = (None if end is None else 1 - 1 / end for end in (speedup.low, speedup.high))
+    return Measure(1 - 1 / speedup.value, "fraction", speedup.basis, *ends)
+
+
+def _span(value: Measure) -> str:
     """The range of a share that is told without its sign."""
     if value.low is None or value.high is None:
         return ""
-    ends = (value.low - less, value.high - less) if value.value >= less else (less - value.high, less - value.low)
+    ends = (value.low, value.high) if value.value >= 0 else (-value.high, -value.low)
     low, high = (percent(end) for end in ends)
     return f" ({low} to {high})" if low != high else ""
 
@@ -51,31 +57,20 @@ def _span(value: Measure, less: float = 0.0) -> str:
 def analysis_counterfactual(run: Run, view: EnergyView) -> str:
     """The counterfactual of a trace."""
     basis = run.metrics["perfect_balance_speedup"].basis
-    return f"{counterfactual(run, view, 'this trace')} (time {basis}, energy modelled)."
+    return f"{counterfactual(run, view, 'of this trace')} (time {basis}, energy modelled)."
 
 
-def replay_counterfactual(runs: Sequence[Run], reference: Run, best: Run, view: EnergyView) -> str:
-    """The counterfactual of the reference, and how much of it the best replayed policy recovers."""
-    who = "this trace, placed as recorded," if reference.policy == "recorded" else reference.label
-    text = counterfactual(reference, view, who)
-    if len(runs) > 1 and reference.metrics["perfect_balance_speedup"].value > 1 + SMALLEST_SHARE:
-        if best is reference:
-            return f"{text}; no other policy here recovers any of it (modelled)."
-        text += f"; {best.label}, which idles least here, recovers {_recovered(reference, best)}"
+def replay_counterfactual(reference: Run, view: EnergyView) -> str:
+    """The counterfactual of the reference, beside how much shorter the whole run of any policy can be at most.
+
+    What a policy recovers of it is said once, of the idle (`findings.headroom_sentence`).
+    """
+    who = "of this trace, placed as recorded," if reference.policy == "recorded" else f"under {reference.label}"
+    text, run_share = counterfactual(reference, view, who), 1 - reference.headroom["makespan_bound_fraction"].value
+    if _shorter_steps(reference.metrics["perfect_balance_speedup"]).value > run_share + SMALLEST_SHARE:
+        most = f"at most {percent(run_share)} shorter" if run_share > SMALLEST_SHARE else "no shorter"
+        text += f"; under any policy the whole run is {most}, as {reference.label} is that close to its least time"
     return f"{text} (modelled)."
-
-
-def _recovered(reference: Run, best: Run) -> str:
-    """Shares of the time and of the energy that perfect balance saves, both per token."""
-    rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
-    speedup = reference.metrics["perfect_balance_speedup"].value
-    time = (1 - rates[1] / rates[0]) / (1 - 1 / speedup)
-    saved, perfect = best.metrics.get("energy_saving_fraction"), reference.metrics[PERFECT_SAVING].value
-    text = f"{percent(time)} of that time" if time > SMALLEST_SHARE else "none of that time"
-    if saved is None or perfect <= SMALLEST_SHARE:
-        return text
-    share = saved.value / perfect
-    return f"{text} and {percent(share) if share > SMALLEST_SHARE else 'none'} of that energy"
 
 
 def energy_findings(runs: Sequence[Run], reference: Run, best: Run, view: EnergyView) -> list[str]:

@@ -78,5 +78,5 @@ def headroom_record(runs: Sequence[Run], placed: Sequence[str], view: EnergyView
     """What headroom and the counterfactual say; `placed` are the sentences on placements anew."""
     best, reference = least_idle(runs), reference_of(runs)
     first, *others = replay_headroom(runs, reference)
-    findings = [first, *placed, *others, replay_counterfactual(runs, reference, best, view)]
+    findings = [first, *placed, *others, replay_counterfactual(reference, view)]
     return {"reference": reference.label, "best": best.label, "findings": findings}

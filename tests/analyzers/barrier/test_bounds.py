@@ -482,7 +482,7 @@ def test_analyze_tells_measured_idle_from_modelled_bounds(tmp_path, capsys, requ
     assert result["headroom"]["lengths_known"] is known
     assert result["headroom"]["findings"][:2] == [
         "Of 15.5% idle (measured), at least 5.19% was unavoidable and at most 10.3% avoidable by placement (modelled).",
-        "With perfect balance this trace would have run 18.4% faster and used 6.06% (3.44% to 9.88%) less energy, "
+        "With perfect balance the steps of this trace would have been 15.5% shorter and used 6.06% (3.44% to 9.88%) less energy, "
         "all of it resting on the assumed wait power (time measured, energy modelled).",
     ]
 
