@@ -75,6 +75,7 @@ ENERGY = [
         "higher",
         "energy saved",
         "1 - energy_joules_per_token / energy_joules_per_token of the reference",
+        of_reference=0.0,
         banded=True,
         needs_loads=("num_running",),
         group="energy",

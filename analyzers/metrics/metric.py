@@ -68,6 +68,8 @@ class Metric:
     """Whether it is a total or a quantile over steps: samples of the steps give no value."""
     needs_size: Literal["max_num_seqs", "kv_capacity"] | None = None
     """What `of_steps` needs of the size of a rank; without it there is no value."""
+    of_reference: float | None = None
+    """What the reference stands at, which has no value as the metric compares with it; None for other metrics."""
     ratio: tuple[Column, Column] | None = None
     """The value is a constant times the ratio of these sums: this gives its interval over steps. None: no interval."""
     banded: bool = False

@@ -149,7 +149,7 @@ USE = [
     Metric(
         "slot_use",
         "fraction",
-        "higher",
+        "neither",
         "slot use",
         "mean over steps of running requests / (G * max_num_seqs)",
         needs_loads=("num_running",),

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbal.analyzers.barrier.bounds import recovered_fraction
-from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE
+from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE, names_in
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.result.runs import least_idle
-from lbal.analyzers.wording.numbers import count, percent, shown_value
+from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
 EMPTY_SLOT_USE = 0.25
@@ -17,6 +17,10 @@ FULL_KV_USE = 0.5
 """From this share of the KV tokens on, KV memory is what keeps slots empty."""
 FOLLOWED = 0.9
 """A rate scale of at least this share of the suggested one has followed the suggestion."""
+NOTABLY_WORSE = 1.1
+"""What is more than this many times worse stands beside what is better."""
+MOST_WORSE = 3
+"""Figures that a headline names as worse."""
 NOTABLE_STRAGGLER = 1.5
 """A rank that is the straggler this many times its equal share of steps is worth naming."""
 EXPLAINS_ALONE = 0.8
@@ -36,12 +40,43 @@ def replay_headline(runs: Sequence[Run], reference: Run, rests_on: str = "") -> 
     text = f"{best.label} loses least of {len(runs)} policies: {percent(idle[best.label])} of rank-time is barrier idle"
     if best is reference or idle[best.label] == idle[reference.label]:
         second = least_idle([run for run in runs if run is not best])
-        return f"{text}, next is {second.label} with {percent(idle[second.label])} {basis}."
+        worse = _worse_clause(best, second)
+        return f"{text}, next is {second.label} with {percent(idle[second.label])}{worse} {basis}."
     rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
     return (
         f"{text} against {percent(idle[reference.label])} under {reference.label}, "
-        f"with {rates[0] / rates[1] - 1:+.1%} throughput {basis}."
+        f"with {rates[0] / rates[1] - 1:+.1%} throughput{_worse_clause(best, reference)} {basis}."
     )
+
+
+def _worse_clause(best: Run, other: Run) -> str:
+    """What the run with the least idle does notably worse than another one, the worst first."""
+    factors = {
+        name: _times_worse(name, best, other) for name in names_in("comparison") if METRICS[name].unit != "steps"
+    }
+    worst = sorted((name for name in factors if factors[name] > NOTABLY_WORSE), key=lambda name: -factors[name])
+    told = [
+        f"{METRICS[name].label} of {_valued(best, name)} against {_valued(other, name)}" for name in worst[:MOST_WORSE]
+    ]
+    return f", but {listed(told)}" if told else ""
+
+
+def _times_worse(name: str, run: Run, other: Run) -> float:
+    """How many times worse a run is; 1 where a value is missing or no direction is better."""
+    better = METRICS[name].better
+    if better == "neither" or name not in run.metrics or name not in other.metrics:
+        return 1.0
+    ours, theirs = run.metrics[name].value, other.metrics[name].value
+    if better == "higher":
+        ours, theirs = theirs, ours
+    if ours <= theirs:
+        return 1.0
+    return ours / theirs if theirs > 0 else float("inf")
+
+
+def _valued(run: Run, name: str) -> str:
+    unit = METRICS[name].unit
+    return f"{shown_value(run.metrics[name].value, unit)} {shown_unit(unit)}"
 
 
 def replay_headroom(runs: Sequence[Run], reference: Run) -> list[str]:

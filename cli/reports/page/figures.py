@@ -119,7 +119,10 @@ def _best(metric: Metric, values: Sequence[Measure | None]) -> str | None:
     known = [value.value for value in values if value is not None and value.value == value.value]
     if metric.better == "neither" or len(known) < 2:
         return None
-    return shown_value(min(known) if metric.better == "lower" else max(known), metric.unit)
+    best = min(known) if metric.better == "lower" else max(known)
+    if metric.of_reference is not None and (best < metric.of_reference) == (metric.better == "higher"):
+        return None  # the reference, which has no value of its own, is better than all
+    return shown_value(best, metric.unit)
 
 
 def _range(metric: Metric, value: Measure | None) -> str:
