@@ -62,6 +62,10 @@ class StepAnalysis:
     """Variants of the step-time model that ranges are over."""
 
 
+OVERLAP = 1.01
+"""Steps whose times add up to more than this many times the time that passed overlap; less is rounding."""
+
+
 @dataclass(frozen=True)
 class Growth:
     """How the load of a request grows: `per_step` tokens per step, from min(prompt, window) up to the window."""
@@ -117,13 +121,18 @@ def analyze_steps(
             f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them",
             parameter="step_model",
         )
+    if not accounts.step_ms.any():
+        raise UsageError(
+            f"{model.name} gives no step of {trace.meta.source} any time, expected C above 0 where no rank has work",
+            parameter="step_model",
+        )
     bases = Bases.of(
         recorded=recorded,
         rank_times=measured,
         step_times=steps.step_ms is not None,
         sampled=trace.meta.resolution != "step",
     )
-    notes += _notes_on_times(accounts, told)
+    notes += [*_notes_on_times(accounts, told), *_notes_on_undefined(steps, accounts)]
     if recorded and not measured:
         notes += contradicted_model(steps, model)
     if trace.meta.format in TABULAR:
@@ -219,7 +228,34 @@ def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | N
 def _makespan_ms(steps: StepArrays, accounts: BarrierAccounts) -> float:
     if steps.start_ms is None or np.isnan(steps.start_ms[[0, -1]]).any():
         return float(accounts.step_ms.sum())
-    return float(steps.start_ms[-1] + accounts.step_ms[-1] - steps.start_ms[0])
+    if (np.diff(steps.start_ms) < 0).any():
+        return float("nan")
+    return float(np.nanmax(steps.start_ms + accounts.step_ms) - steps.start_ms[0])
+
+
+def _notes_on_undefined(steps: StepArrays, accounts: BarrierAccounts) -> list[str]:
+    """Which steps figures leave out, and which are n/a, because these steps do not define them."""
+    notes, count = [], len(accounts)
+    if bare := count - int(accounts.loaded.sum()):
+        rest = "balance ratios are n/a" if bare == count else "balance ratios are over the others"
+        notes.append(f"no rank holds load in {bare:,} of {count:,} steps: {rest}")
+    if timeless := int((accounts.step_ms <= 0).sum()):
+        notes.append(
+            f"{timeless:,} of {count:,} steps take no time under the step model: percentiles of barrier idle are over "
+            "the others"
+        )
+    if steps.start_ms is None:
+        return notes
+    if (np.diff(steps.start_ms) < 0).any():
+        notes.append("the makespan is n/a, as the clock of the steps runs backwards")
+    elif steps.step_ms is not None and (np.diff(steps.start_ms) > 0).all():  # equal starts: the clock is too coarse
+        times = float(accounts.step_ms.sum()) / _makespan_ms(steps, accounts)
+        if times > OVERLAP:
+            notes.append(
+                f"steps overlap: their times add up to {times:.3g} times the time that passed, so figures over the sum "
+                "of step times, such as throughput, count some of it twice"
+            )
+    return notes
 
 
 def _work_factor(told: RankTimes) -> FloatArray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lbal.analyzers.analysis.comparing import allowed_mismatches, config_changes_of, inputs_of, refuse_mismatch
-from lbal.analyzers.compare.gate import Gate, judge, parse_gate
+from lbal.analyzers.compare.gate import Gate, direction_notes, judge, parse_gate
 from lbal.analyzers.compare.pairs import Pair, run_pairs, with_runs
 from lbal.analyzers.errors import Parameter, UsageError, unknown_name
 from lbal.analyzers.result.reading import Stored
@@ -68,6 +68,7 @@ def check(
         config={"seed": seed, "confidence": 0.95, "settings": settings},
         runs=[],
         headline=check_headline(record),
+        notes=direction_notes(gates),
         check=record,
     )
 

@@ -25,6 +25,7 @@ from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lbal.analyzers.barrier.step_time import Coefficients, StepTimeModel, common_time, rank_time
 from lbal.analyzers.jit import without_references
@@ -57,6 +58,11 @@ class StepSums(NamedTuple):
     power_curve_idle_ms: FloatArray
     load_curve: FloatArray
     causes_ms: FloatArray
+
+
+def shares(part_ms: FloatArray, rank_ms: FloatArray) -> FloatArray:
+    """Shares of rank-times; 0 where there is no time to share."""
+    return np.divide(part_ms, rank_ms, out=np.zeros_like(rank_ms), where=rank_ms > 0)
 
 
 class RankSums(NamedTuple):
@@ -122,13 +128,18 @@ class BarrierAccounts:
 
     @property
     def idle_fraction(self) -> FloatArray:
-        """(S,) share of each step's rank-time that is barrier idle."""
-        return np.asarray(self.idle_ms / (self.dp_size * self.step_ms))
+        """(S,) share of each step's rank-time that is barrier idle; 0 in steps that take no time."""
+        return shares(self.idle_ms, self.dp_size * self.step_ms)
 
     @property
     def imbalance_tokens(self) -> FloatArray:
         """(S,) G*max(L) - sum(L)."""
         return np.asarray(self.dp_size * self.max_kv_tokens - self.total_kv_tokens)
+
+    @property
+    def loaded(self) -> NDArray[np.bool_]:
+        """(S,) whether some rank holds a token: without, no ratio says how even the loads are."""
+        return np.asarray(self.max_kv_tokens > 0)
 
     @property
     def balance_ratio(self) -> FloatArray:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier.accounts import BarrierAccounts
+from lbal.analyzers.barrier.accounts import BarrierAccounts, shares
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 MOST_BUCKETS = 500
@@ -61,7 +61,7 @@ class StepSeries:
             steps_per_bucket=width,
             first_step=accounts.step[starts],
             last_step=accounts.step[starts + sizes - 1],
-            idle_fraction=np.add.reduceat(accounts.idle_ms, starts) / rank_ms,
+            idle_fraction=shares(np.add.reduceat(accounts.idle_ms, starts), rank_ms),
             idle_fraction_max=np.maximum.reduceat(idle, starts),
             imbalance_ratio=np.add.reduceat(ratio, starts) / sizes,
             idle_bins=np.bincount(bins, minlength=IDLE_BINS),

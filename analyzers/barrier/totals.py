@@ -38,8 +38,13 @@ class WindowSteps:
         return RunTotals.of(self.accounts, self.model)
 
     def idle_percentile(self, share: int) -> float:
-        """Percentile over the steps of the share of a step's rank-time that is barrier idle."""
-        return float(np.percentile(self.accounts.idle_fraction, share))
+        """Percentile over the steps that take time of the share of a step's rank-time that is barrier idle."""
+        return float(np.percentile(self.accounts.idle_fraction[self.accounts.step_ms > 0], share))
+
+    def loaded_mean(self, ratios: FloatArray) -> float:
+        """Mean of (S,) ratios of loads over the steps in which some rank holds a token; NaN where there is none."""
+        loaded = self.accounts.loaded
+        return float(ratios[loaded].mean()) if loaded.any() else float("nan")
 
 
 def straggler_tokens(accounts: BarrierAccounts, model: StepTimeModel) -> FloatArray:

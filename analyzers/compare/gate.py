@@ -134,6 +134,16 @@ def parse_gate(text: str, severity: Severity) -> Gate:
     return Gate(text, metric, severity, None, math.nan, direction, sizes.get("%"), sizes.get(""))
 
 
+def direction_notes(gates: Sequence[Gate]) -> list[str]:
+    """Thresholds that a better value breaks: allowed, as one may want to hold a figure down, but seldom meant."""
+    return [
+        f"'{gate.text}' fails where {gate.metric} is better: {better} is better for it"
+        for gate in gates
+        if gate.operator is not None
+        and ((better := METRICS[gate.metric].better), gate.operator[0]) in (("higher", "<"), ("lower", ">"))
+    ]
+
+
 def _size(text: str, number: str, percent: str) -> float:
     """A limit as a number; one that is not finite would let everything pass."""
     size = float(number) / (100 if percent else 1)

@@ -38,7 +38,7 @@ def step_series(
     E[o^2]/E[o] steps in all (`memory_steps`).
     """
     edges = bin_edges(len(accounts), min(len(accounts), MOST_BINS))
-    ratio = accounts.balance_ratio
+    ratio, loaded = accounts.balance_ratio, accounts.loaded
     columns = {
         "steps": np.ones(len(accounts)),
         "time_ms": accounts.step_ms,
@@ -46,8 +46,9 @@ def step_series(
         "balanced_ms": accounts.balanced_ms,
         "tokens": accounts.running,
         "imbalance_tokens": accounts.imbalance_tokens,
-        "balance_ratio": ratio,
-        "imbalance_ratio": 1 / ratio,
+        "loaded_steps": loaded.astype(np.float64),
+        "balance_ratio": np.where(loaded, ratio, 0.0),
+        "imbalance_ratio": np.where(loaded, 1 / ratio, 0.0),
     }
     sums = {name: np.add.reduceat(values, edges[:-1]) for name, values in columns.items()}
     if view is not None:
@@ -90,8 +91,14 @@ def _totals(accounts: BarrierAccounts, model: StepTimeModel, part: slice) -> Run
 
 
 def columns_of(series: Mapping[str, Any]) -> dict[str, FloatArray]:
-    """The columns of a run's series as arrays; empty where the run has none."""
-    return {name: np.asarray(values, np.float64) for name, values in series.get("columns", {}).items()}
+    """The columns of a run's series as arrays; empty where the run has none.
+
+    Results of earlier versions do not tell steps with load apart: there all count.
+    """
+    columns = {name: np.asarray(values, np.float64) for name, values in series.get("columns", {}).items()}
+    if "steps" in columns:
+        columns.setdefault("loaded_steps", columns["steps"])
+    return columns
 
 
 def rebinned(columns: Mapping[str, FloatArray], bins: int) -> dict[str, FloatArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -47,8 +48,12 @@ def names_in(place: Place) -> tuple[str, ...]:
 
 
 def step_figures(steps: WindowSteps) -> dict[str, float]:
-    """The metrics of the accounted steps of a window, by name; those of a rank's size last, if it is known."""
-    return {metric.name: float(metric.of_steps(steps)) for metric in _of_steps(steps) if metric.of_steps}
+    """The metrics of the accounted steps of a window, by name; those of a rank's size last, if it is known.
+
+    What these steps leave undefined (NaN) is not among them.
+    """
+    values = {metric.name: float(metric.of_steps(steps)) for metric in _of_steps(steps) if metric.of_steps}
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def _of_steps(steps: WindowSteps) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ Input = Literal["loads", "rank_times", "step_times", "requests", "model"]
 """What a value is computed from. `model`: the value rests on a model even where everything was recorded."""
 Column = Literal[
     "steps",
+    "loaded_steps",
     "time_ms",
     "idle_ms",
     "balanced_ms",

@@ -59,7 +59,7 @@ def _events(process: int, label: str, timeline: Timeline) -> Iterator[dict[str, 
             array[row].tolist() for array in (timeline.rank_ms, steps.kv_tokens, steps.num_running)
         )
         slowest = float(slowest_ms[row])
-        idle = sum(slowest - own for own in rank_ms) / (len(rank_ms) * step_ms)
+        idle = sum(slowest - own for own in rank_ms) / (len(rank_ms) * step_ms) if step_ms > 0 else 0.0
         about = {"idle_fraction": round(idle, 6), "straggler": rank_ms.index(slowest)}
         yield _slice(process, STEPS_THREAD, f"step {step}", start_ms, start_ms + step_ms, about)
         for rank, own_ms in enumerate(rank_ms):

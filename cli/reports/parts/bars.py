@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from lbal.analyzers.barrier.accounts import shares
 from lbal.analyzers.energy.binned_sums import columns_of, rebinned
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.wording.numbers import percent
@@ -26,9 +27,9 @@ def drawings(run: Run, width: int) -> Iterator[RenderableType]:
     room = max(width - LABEL_WIDTH - 1, 10)
     if "time_ms" in columns:
         columns = rebinned(columns, min(len(columns["time_ms"]), room))
-        shares = columns["idle_ms"] / columns["time_ms"] / run.series["dp_size"]
+        idle = shares(columns["idle_ms"], columns["time_ms"] * run.series["dp_size"])
         yield Text("\nIdle over the steps, share of rank-time", style="bold")
-        yield from over_time(shares.tolist(), room, levels)
+        yield from over_time(idle.tolist(), room, levels)
     if run.ranks:
         yield Text("\nIdle by rank, share of its time", style="bold")
         yield from by_rank([(int(rank["rank"]), float(rank["idle_fraction"])) for rank in run.ranks], room, levels)

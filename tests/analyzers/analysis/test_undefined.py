@@ -1,0 +1,106 @@
+"""What steps leave undefined is n/a with its reason: no warning of a library, no infinity, no flattering figure."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from lbal.analyzers.analysis.checking import check
+from lbal.analyzers.energy.binned_sums import columns_of
+from lbal.analyzers.errors import UsageError
+from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.trace.formats import read_trace
+from lbal.cli.main import run
+from lbal.replay.experiment.analyzing import analyze
+
+WORK, REST = {"num_running": [1, 2], "kv_tokens": [100, 200]}, {"num_running": [0, 0], "kv_tokens": [0, 0]}
+
+
+def analysed(path, steps, **options):
+    header = {"lbal_trace": 1, "dp_size": 2, "max_num_seqs": 4}
+    rows = [header, *[{"step": index, **step} for index, step in enumerate(steps)]]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return analyze(read_trace(str(path)), **options)
+
+
+def values(result) -> dict[str, float]:
+    return {name: measure.value for name, measure in result.runs[0].metrics.items()}
+
+
+def test_a_step_that_takes_no_time_is_left_out_of_percentiles_and_told(tmp_path):
+    result = analysed(tmp_path / "t.jsonl", [WORK, REST, WORK], step_model="C=0,a=1e-5")
+    found = values(result)
+    assert found["barrier_idle_fraction_p50"] == found["barrier_idle_fraction_p99"] == pytest.approx(0.25)
+    assert found["barrier_idle_fraction"] == pytest.approx(0.25)
+    assert any(note.startswith("1 of 3 steps take no time") for note in result.notes)
+
+
+def test_reports_of_steps_that_take_no_time_divide_by_nothing(tmp_path):
+    path = tmp_path / "t.jsonl"
+    analysed(path, [WORK, REST, WORK], step_model="C=0,a=1e-5")
+    targets = [tmp_path / name for name in ("a.html", "a.md", "a.csv", "a.json", "a.perfetto.json")]
+    options = [word for target in targets for word in ("-o", str(target))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(["analyze", str(path), "--step-model", "C=0,a=1e-5", "--steps", "0:3", *options]) == 0
+    for target in targets:
+        assert not re.search(r"\b(NaN|Infinity|inf)\b", target.read_text()) or target.suffix == ".html"
+    assert json.loads(targets[3].read_text())["runs"][0]["series"]["columns"]["time_ms"][1] == 0
+
+
+def test_steps_without_work_are_not_perfectly_balanced(tmp_path):
+    result = analysed(tmp_path / "t.jsonl", [WORK, REST, REST, REST])
+    assert values(result)["balance_ratio_mean"] == pytest.approx(0.75)
+    assert values(result)["imbalance_ratio_mean"] == pytest.approx(4 / 3)
+    assert "no rank holds load in 3 of 4 steps: balance ratios are over the others" in result.notes
+    columns = columns_of(result.runs[0].series)
+    for name in ("balance_ratio_mean", "imbalance_ratio_mean"):
+        above, below = METRICS[name].ratio
+        assert columns[above].sum() / columns[below].sum() == pytest.approx(values(result)[name])
+
+
+def test_a_trace_without_any_work_has_no_balance(tmp_path):
+    result = analysed(tmp_path / "t.jsonl", [REST, REST])
+    assert not {"balance_ratio_mean", "imbalance_ratio_mean"} & set(values(result))
+    assert "no rank holds load in 2 of 2 steps: balance ratios are n/a" in result.notes
+
+
+def test_a_model_that_gives_no_step_any_time_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"gives no step of .* any time, expected C above 0"):
+        analysed(tmp_path / "t.jsonl", [REST, REST], step_model="C=0,a=1e-5")
+
+
+def test_a_clock_that_runs_backwards_gives_no_makespan(tmp_path):
+    steps = [{**WORK, "start_ms": start, "step_ms": 20} for start in (100, 50, 10)]
+    result = analysed(tmp_path / "t.jsonl", steps)
+    assert "makespan_s" not in values(result)
+    assert "the makespan is n/a, as the clock of the steps runs backwards" in result.notes
+
+
+@pytest.mark.parametrize(("gap", "told"), [(10, True), (20, False), (30, False), (0, False)])
+def test_steps_that_overlap_are_told(tmp_path, gap, told):
+    steps = [{**WORK, "start_ms": gap * index, "step_ms": 20} for index in range(3)]
+    result = analysed(tmp_path / "t.jsonl", steps)
+    assert any(note.startswith("steps overlap: their times add up to 1.5 times") for note in result.notes) == told
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ("tokens_per_second<=6", True),
+        ("barrier_idle_fraction>0.1", True),
+        ("tokens_per_second>=6", False),
+        ("barrier_idle_fraction<=60%", False),
+        ("steps<=1000", False),
+    ],
+)
+def test_a_threshold_that_a_better_value_breaks_is_told(tmp_path, gate, told):
+    result = analysed(tmp_path / "t.jsonl", [WORK, WORK])
+    checked = check(replace(result), fail_on=[gate])
+    assert [note.split(" fails where ")[0] for note in checked.notes] == ([f"'{gate}'"] if told else [])
