@@ -67,7 +67,8 @@ def analyze(
     from lbal.cli.output.collecting import drawing_for
     from lbal.cli.output.console import check_reports, deliver
     from lbal.cli.output.progress import TerminalDisplay
-    from lbal.replay.experiment.analyzing import DEFAULT_MAX_NUM_SEQS, analysis_result
+    from lbal.replay.experiment.analyzing import analysis_result
+    from lbal.replay.experiment.options import DEFAULT_MAX_NUM_SEQS
 
     outputs = output or []
     reading = Reading(

@@ -32,14 +32,12 @@ from lbal.analyzers.wording.findings import (
     window_note,
 )
 from lbal.replay.experiment.findings import placed_anew
+from lbal.replay.experiment.options import DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS, size_note
 from lbal.replay.experiment.progress import Display, NoDisplay
 from lbal.replay.experiment.rate_scale import rate_scale_for
 from lbal.replay.experiment.same_admissions import idle_placed_anew
 from lbal.replay.scenario.cluster import Cluster
 from lbal.replay.scenario.drift import Drift, parse_drift
-
-DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
-"""The cluster that is assumed where neither the trace nor the caller tells it."""
 
 
 def analyze(
@@ -197,8 +195,7 @@ def _demand_result(
     slots = max_num_seqs or trace.meta.max_num_seqs
     options, notes = _load_options(figures, model, models, ranks, slots or DEFAULT_MAX_NUM_SEQS)
     if "arrivals_per_second" in figures and (trace.meta.dp_size is None or not slots):
-        size = f"{ranks} x {slots or DEFAULT_MAX_NUM_SEQS} slots"
-        notes.insert(0, f"the trace does not tell the size of the cluster: {size} are assumed")
+        notes.insert(0, size_note(ranks, slots or DEFAULT_MAX_NUM_SEQS))
     policies = [*(["recorded"] if "rank" in trace.requests.columns else []), "round-robin", "jsq", "jsq-kv"]
     words = ["lbal", "replay", *read_with, "--dp-size", str(ranks)]
     words += ["--max-num-seqs", str(slots or DEFAULT_MAX_NUM_SEQS)]

@@ -21,6 +21,8 @@ from lbal.replay.scenario.workload import Arrivals, Workload
 ARRIVALS: tuple[Arrivals, ...] = ("trace", "backlog")
 BINDINGS: tuple[Binding, ...] = get_args(Binding)
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
+DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
+"""The cluster that is assumed where neither the trace nor the caller tells it."""
 DEFAULT_POLICIES = ("round-robin", "jsq", "jsq-kv")
 
 
@@ -79,7 +81,7 @@ class ReplayOptions:
 
     def scenario(self, trace: Trace) -> tuple[Scenario, list[str]]:
         """What is to be replayed of a trace, and notes on the step-time model."""
-        ranks, slots = self._size(trace)
+        ranks, slots, assumed = self._size(trace)
         workload = Workload.of(trace)
         arrivals = self._arrivals(workload)
         model, notes = self.models.given_step_model(slots)
@@ -95,21 +97,17 @@ class ReplayOptions:
         )
         cluster = Cluster(ranks, slots, model, self.kv_capacity)
         window = one_of(self.window, WINDOWS, "window")
-        return Scenario(workload, cluster, conditions, window, self.models.energy_view(model)), notes
+        return Scenario(workload, cluster, conditions, window, self.models.energy_view(model)), [*assumed, *notes]
 
-    def _size(self, trace: Trace) -> tuple[int, int]:
-        """The ranks and the slots of each: those asked for, else those of the trace."""
-        found = []
-        for name, given, known in (
-            ("dp_size", self.dp_size, trace.meta.dp_size),
-            ("max_num_seqs", self.max_num_seqs, trace.meta.max_num_seqs),
-        ):
-            value = given if given is not None else known
-            if value is None:
-                problem = f"is missing and {trace.meta.source} does not tell it, expected a whole number"
-                raise UsageError(problem, parameter=name)
-            found.append(value)
-        return found[0], found[1]
+    def _size(self, trace: Trace) -> tuple[int, int, list[str]]:
+        """The ranks and the slots of each: those asked for, else those of the trace, else assumed ones with a note."""
+        known = [
+            (self.dp_size, trace.meta.dp_size, DEFAULT_DP_SIZE),
+            (self.max_num_seqs, trace.meta.max_num_seqs, DEFAULT_MAX_NUM_SEQS),
+        ]
+        ranks, slots = (next(size for size in sizes if size is not None) for sizes in known)
+        is_assumed = any(asked is None and told is None for asked, told, _default in known)
+        return ranks, slots, [size_note(ranks, slots)] if is_assumed else []
 
     def _arrivals(self, workload: Workload) -> Arrivals:
         """How requests arrive: as asked for, else at the times of the trace if it has them."""
@@ -132,3 +130,8 @@ class ReplayOptions:
                 parameter="rate_scale",
             )
         return arrivals
+
+
+def size_note(ranks: int, slots: int) -> str:
+    """That the size of the cluster is assumed."""
+    return f"the trace does not tell the size of the cluster: {ranks} x {slots} slots are assumed"

@@ -265,8 +265,9 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(requests, capsys, arguments, m
     assert message in refused(capsys, "replay", requests, *defaults, *arguments)
 
 
-def test_a_request_trace_without_dp_size_asks_for_it(requests, capsys):
-    assert "--dp-size: is missing" in refused(capsys, "replay", requests)
+def test_a_request_trace_without_dp_size_gets_the_assumed_one_and_a_word(requests, capsys):
+    assert run(["replay", requests, "--policy", "jsq"]) == 0
+    assert "note: the trace does not tell the size of the cluster: 8 x 64 slots are assumed" in capsys.readouterr().err
 
 
 def test_a_step_trace_without_requests_cannot_be_replayed(steps, capsys):
