@@ -11,6 +11,7 @@ from lbal.analyzers.compare.pairs import Pair, run_pairs, with_runs
 from lbal.analyzers.errors import Parameter, UsageError, unknown_name
 from lbal.analyzers.result.reading import Stored
 from lbal.analyzers.result.result import Result
+from lbal.analyzers.statistics.student import CONFIDENCE
 from lbal.analyzers.wording.differences import check_headline
 
 
@@ -41,7 +42,6 @@ def check(
     run: str | None = None,
     base_run: str | None = None,
     allow_mismatch: Sequence[str] = (),
-    seed: int = 0,
     settings: str | None = None,
 ) -> Result:
     """Check a result against gates such as `barrier_idle_fraction:+5%` (a change) or `tpot_ms_p99<=60` (a threshold).
@@ -65,7 +65,7 @@ def check(
     return Result(
         command="check",
         inputs=inputs_of([stored, *([] if base is None else [base])]),
-        config={"seed": seed, "confidence": 0.95, "settings": settings},
+        config={"confidence": CONFIDENCE, "settings": settings},
         runs=[],
         headline=check_headline(record),
         notes=direction_notes(gates),

@@ -10,6 +10,7 @@ from lbal.analyzers.compare.pairs import Pair, run_pairs, with_runs, within
 from lbal.analyzers.errors import Parameter, UsageError, unknown_name
 from lbal.analyzers.result.reading import Stored
 from lbal.analyzers.result.result import Result
+from lbal.analyzers.statistics.student import CONFIDENCE
 from lbal.analyzers.wording.differences import compare_headline, missing_notes
 
 LONGEST_VALUE = 60
@@ -21,13 +22,13 @@ def compare(
     run: str | None = None,
     base_run: str | None = None,
     allow_mismatch: Sequence[str] = (),
-    seed: int = 0,
 ) -> Result:
     """Compare results with a first one, run by run of the same label; without others, its runs with each other.
 
     `run` and `base_run` are labels of single runs, `allow_mismatch` names what may differ (`trace`, `dp_size`,
-    `slots`, `model`, `schema`), and `seed` is that of the bootstrap. Every difference is better, worse, equal or
-    inconclusive. Raises `UsageError` for results that cannot be compared.
+    `slots`, `model`, `schema`). A difference is better, worse, changed or equal where its interval says so,
+    inconclusive where that leaves it open, and not judged where there is no interval: values alone never make one
+    better or worse. Raises `UsageError` for results that cannot be compared.
     """
     allowed = allowed_mismatches(allow_mismatch)
     first, *others = (with_runs(each) for each in as_stored(base, *heads))
@@ -47,7 +48,7 @@ def compare(
     return Result(
         command="compare",
         inputs=inputs_of([first, *others]),
-        config={"seed": seed, "confidence": 0.95},
+        config={"confidence": CONFIDENCE},
         runs=[],
         headline=compare_headline(records),
         notes=missing_notes(records),

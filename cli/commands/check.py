@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lbal.cli.options.options import AllowMismatch, AsJson, BaseRun, BootstrapSeed, Force, HeadRun, Outputs
+from lbal.cli.options.options import AllowMismatch, AsJson, BaseRun, Force, HeadRun, Outputs
 
 if TYPE_CHECKING:
     from lbal.cli.options.gate_config import CheckSettings
@@ -45,7 +45,6 @@ def check(
     run: HeadRun = None,
     base_run: BaseRun = None,
     allow_mismatch: AllowMismatch = None,
-    seed: BootstrapSeed = 0,
     output: Outputs = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -79,7 +78,6 @@ def check(
         run=run,
         base_run=base_run,
         allow_mismatch=settings.allow_mismatch,
-        seed=seed,
         settings=settings.file,
     )
     reports.deliver(result, as_json=as_json)

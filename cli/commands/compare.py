@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lbal.cli.options.options import AllowMismatch, AsJson, BaseRun, BootstrapSeed, Force, HeadRun, Outputs
+from lbal.cli.options.options import AllowMismatch, AsJson, BaseRun, Force, HeadRun, Outputs
 
 
 def compare(
@@ -18,14 +18,13 @@ def compare(
     run: HeadRun = None,
     base_run: BaseRun = None,
     allow_mismatch: AllowMismatch = None,
-    seed: BootstrapSeed = 0,
     output: Outputs = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare results: differences, which direction is better, what differs in configuration, and how sure it is.
 
-    Runs of the same label are compared. Every difference is better, worse, equal or inconclusive.
+    Runs of the same label are compared. A difference without an interval is not judged.
     """
     from lbal.analyzers.analysis.comparing import allowed_mismatches
     from lbal.analyzers.analysis.comparing import compare as compared
@@ -37,5 +36,5 @@ def compare(
     names = [base, *(heads or [])]
     check_reports(outputs, force=force, reads=names)
     stored = [read_result(name, any_schema="schema" in allowed) for name in names]
-    result = compared(*stored, run=run, base_run=base_run, allow_mismatch=allowed, seed=seed)
+    result = compared(*stored, run=run, base_run=base_run, allow_mismatch=allowed)
     deliver(result, as_json=as_json, outputs=outputs, force=force)

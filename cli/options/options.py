@@ -91,9 +91,6 @@ BaseRun = Annotated[
     str | None,
     typer.Option("--base-run", metavar="LABEL", help="Run of the base (default: the one of the same label)."),
 ]
-BootstrapSeed = Annotated[
-    int, typer.Option("--seed", min=0, help="Without effect: intervals are no longer drawn. Accepted as before.")
-]
 StepsShown = Annotated[
     str | None,
     typer.Option("--steps", metavar="FROM:TO", help="Steps of a .perfetto.json trace, as 1000:1200 (without 1200)."),

@@ -55,7 +55,6 @@ OPTIONS = [
     (["calibrate", "s.jsonl"], "--gpus-per-rank", "{}"),
     (["check", "result.json"], "--fail-on", "steps<={}"),
     (["check", "result.json", "--baseline", "repeated.json"], "--fail-on", "steps:+{}%"),
-    (["check", "result.json", "--fail-on", "steps<=1"], "--seed", "{}"),
 ]  # fmt: skip
 VALUES = st.sampled_from([int(DIGITS), -int(DIGITS), float("nan"), float("inf"), "\ud800", "\x1b", "", None, True, [], {},
                           [[]], -1, 0, 1.5, 1e308, 2**63, 2**70, f"window:{DIGITS}", "-1"])  # fmt: skip
