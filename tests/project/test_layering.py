@@ -36,7 +36,7 @@ TABLE = {
     "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/energy analyzers/result "
     "analyzers/compare",
     "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/metrics analyzers/energy "
-    "analyzers/calibration analyzers/models analyzers/result analyzers/compare analyzers/wording",
+    "analyzers/calibration analyzers/models analyzers/result analyzers/compare analyzers/wording analyzers/statistics",
     # replay: what would have happened
     "replay": "analyzers* replay/experiment",
     "replay/scenario": "analyzers* replay/policy",
