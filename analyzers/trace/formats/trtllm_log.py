@@ -47,6 +47,7 @@ COLUMNS = (
     "prefill_tokens",
     "kv_tokens",
     "kv_fraction",
+    "scheduled",
     "device_ms",
     "host_ms",
 )
@@ -89,8 +90,8 @@ class TrtllmLogReader(LogReader):
         if not tables:
             return
         columns = dict(zip(COLUMNS, np.concatenate(tables).T, strict=True))
-        device_ms, host_ms = columns.pop("device_ms"), columns.pop("host_ms")
-        columns["step_ms"] = _step_ms(columns, device_ms, host_ms)
+        times = (columns.pop(name) for name in ("scheduled", "device_ms", "host_ms"))
+        columns["step_ms"] = _step_ms(columns["rank"], columns["step"], *times)
         records.skip(WITHOUT_COUNT, int(np.isnan(columns["num_running"]).sum()))
         known = ~np.isnan(columns["num_running"])
         records.extend({name: column[known] for name, column in columns.items()})
@@ -114,33 +115,37 @@ def _row(step: bytes, global_rank: bytes, body: bytes, suffix: bytes) -> tuple[f
         elif number and name != b"timestamp":
             fields[name] = float(number) * OF_TIME.get(unit, 1.0)
     get = fields.get
-    scheduled = get(b"num_scheduled_requests", np.nan) - get(b"num_dummy", 0.0)
+    scheduled = get(b"num_scheduled_requests", np.nan)
+    requests = scheduled - get(b"num_dummy", 0.0)
     return (
         get(b"rank", float(global_rank)),
         float(step),
         time_ms,
-        max(scheduled, 0.0) if scheduled == scheduled else np.nan,
+        max(requests, 0.0) if requests == requests else np.nan,
         get(b"num_ctx_tokens", np.nan),
         get(b"cached_kv_tokens", np.nan),
         get(b"kv_cache_util", np.nan),
+        scheduled,
         get(b"prev_device_step_time", np.nan),
         get(b"host_step_time", get(b"elapsed_time", np.nan)),
     )
 
 
-def _step_ms(columns: dict[str, FloatArray], device_ms: FloatArray, host_ms: FloatArray) -> FloatArray:
-    """The device time of a step as the next row of the rank tells it, else the host's.
+def _step_ms(
+    rank: FloatArray, step: FloatArray, scheduled: FloatArray, device_ms: FloatArray, host_ms: FloatArray
+) -> FloatArray:
+    """The device time of a step as the next row of the rank tells it; the host's where no row tells one of that step.
 
-    After a step without requests the next row's time holds the pause too: the host's counts there.
+    After an iteration that scheduled nothing, not even a dummy, the next row's time holds the pause too.
     """
-    step_ms = host_ms.copy()
-    for rank in np.unique(columns["rank"]):
-        rows = np.flatnonzero(columns["rank"] == rank)
+    own_ms = np.full(len(step), np.nan)
+    for one in np.unique(rank):
+        rows = np.flatnonzero(rank == one)
         this, following = rows[:-1], rows[1:]
-        next_step = columns["step"][following] == columns["step"][this] + 1
-        usable = next_step & np.isfinite(device_ms[following]) & (columns["num_running"][this] > 0)
-        step_ms[this[usable]] = device_ms[following[usable]]
-    return step_ms
+        told = (step[following] == step[this] + 1) & (scheduled[this] > 0)
+        own_ms[this[told]] = device_ms[following[told]]
+    has_device = np.isin(step, step[np.isfinite(own_ms)])
+    return np.where(has_device, own_ms, host_ms)
 
 
 def _ms(text: bytes) -> float:
