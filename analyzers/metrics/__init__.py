@@ -11,6 +11,7 @@ from lbal.analyzers.metrics.energy import ENERGY
 from lbal.analyzers.metrics.headroom import HEADROOM
 from lbal.analyzers.metrics.latency import LATENCY
 from lbal.analyzers.metrics.metric import SMALLEST_SHARE, Bases, Basis, Better, Group, Measure, Metric, Place
+from lbal.analyzers.metrics.prefill import PREFILL
 from lbal.analyzers.metrics.steps import BALANCE, USE
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for group in (BALANCE, LATENCY, USE, ENERGY, HEADROOM) for metric in group
+    metric.name: metric for group in (BALANCE, PREFILL, LATENCY, USE, ENERGY, HEADROOM) for metric in group
 }
 """By name, in the order of tables that show all of them."""
 

@@ -378,8 +378,10 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
 
 
 def _ranks_seen(steps: pl.DataFrame, dp_size: int) -> tuple[int, ...] | None:
-    """The ranks of which some load is known; None where that is so of all."""
+    """The ranks of which some load is known, or new tokens where no load is; None where that is so of all."""
     known = [steps[name].is_not_null().to_numpy() for name in LOADS if name in steps.columns]
+    if not np.any(known) and "prefill_tokens" in steps.columns:
+        known = [steps["prefill_tokens"].is_not_null().to_numpy()]
     seen = np.any(known, axis=0).reshape(-1, dp_size).any(axis=0)
     return None if seen.all() else tuple(int(rank) for rank in np.flatnonzero(seen))
 

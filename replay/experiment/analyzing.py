@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
+from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
 from lbal.analyzers.analysis.unknown import without_unknown
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
@@ -55,7 +56,8 @@ def analyze(
 ) -> Result:
     """Say how much rank-time the barrier of a trace wastes, on which ranks, and why.
 
-    A trace of requests alone has no barrier; then its workload is told. The parameters are the options of
+    A trace of requests alone has no barrier; then its workload is told. Of a log of prefill alone it is told how
+    evenly new tokens fall on the ranks. The parameters are the options of
     `lbal analyze`; `step_model` may also be a model, and `display` shows how far a replay has come. Raises
     `UsageError`, which names the parameter, for what cannot be.
     """
@@ -85,6 +87,8 @@ def analysis_result(
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     if not trace.num_steps:
         return _demand_result(trace, models, model, max_num_seqs, read_with or [trace.meta.source])
+    if has_prefill_alone(trace):
+        return prefill_result(trace)
     drift = _drift_of(trace)
     analysis = analyze_steps(
         trace,

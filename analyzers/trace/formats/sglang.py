@@ -5,30 +5,22 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import numpy.typing as npt
+import polars as pl
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import LineClock, plain
+from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, RANK, batch_lines
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
-LINE = re.compile(rb"^([^\n]{0,400}?)\b(Decode|Prefill) batch(?: \[(\d{1,15})\])?[.,] ([^\n]*)(\n?)", re.MULTILINE)
-LOOKS_LIKE_ONE = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#")
-FIELD = re.compile(
-    rb"(#running-req|#token|#full token|#gpu token|accept len|gen throughput \(token/s\)|#queue-req|#new-token)"
-    rb": (\d{1,15}(?:\.\d{1,15})?)(?=,|[ \n]*\Z)(,?)"
-)
-TOKENS = (b"#token", b"#full token", b"#gpu token")
-MAY_END_A_LINE = b"#queue-req"
 START = re.compile(rb"\bserver_args=(?:ServerArgs\()?")
-RANK = re.compile(rb"\bDP(\d{1,4})\b")
 CAPACITY = re.compile(rb"\bmax_total_num_tokens=(\d{1,15}),[^\n]{0,200}?\bmax_running_requests=(\d{1,9}),")
 DP_SIZE = re.compile(rb"\bdp_size=(\d{1,4})\b")
 SGLANG = re.compile(rb"server_args=ServerArgs\(|sglang(?![:_\w])|max_total_num_tokens=\d")
 MANGLED = "lines that are cut or mangled"
 PREFILLS = "prefill lines beside sampled decode lines (they have no decode load)"
-PREFILLS_ALONE = "prefill lines without #running-req (they have no decode load)"
 EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment)"
 SAMPLES = (
     "SGLang prints a decode line every 40 decode passes of a rank (--decode-log-interval), and ranks count their own: "
@@ -37,10 +29,16 @@ SAMPLES = (
 THROUGHPUT = (
     "step times are running requests * accept len / gen throughput: means over the passes since the rank's last line"
 )
-ONLY_PREFILL = "the log has prefill lines alone: tokens are n/a; decode lines are in the log of the decode server"
-COLUMNS = ("rank", "step", "time_ms", "kv_tokens", "num_running", "num_waiting", "prefill_tokens", "step_ms", "run")
-Row = tuple[float, ...]
-BoolArray = npt.NDArray[np.bool_]
+ONLY_PREFILL = (
+    "the log has prefill lines alone, so nothing is known of decode: its lines are in the log of the decode server, or "
+    "were filtered out"
+)
+PER_SECOND = "new tokens are added up by rank and second, as the lines do not number the passes"
+LOST = (
+    "{lost:,} numbers of passes are missing on ranks that go on behind them with the requests that they had: lines are "
+    "lost there, and what these ranks did in these passes is unknown"
+)
+LATE_STEPS = 4
 
 
 class SglangReader(LogReader):
@@ -57,7 +55,7 @@ class SglangReader(LogReader):
     alignment = "time"
     resolution = "sampled"
     precedence = 1
-    late_steps = 4  # a line of prefill is written when it is scheduled, one of decode when its result is there
+    late_steps = LATE_STEPS  # a line of prefill is written when it is scheduled, one of decode when its result is there
 
     @classmethod
     def why_empty(cls, source: Source) -> str | None:
@@ -71,97 +69,111 @@ class SglangReader(LogReader):
 
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The rows of all ranks. Whether they are steps is known at the end, so they are kept until then."""
-        clock, starts, tables = LineClock(), 0, []
+        clock, starts, mangled, tables = LineClock(), 0, 0, []
         for block in source.blocks(text=False):
             data = plain(block.data)
             _learn(data, records)
             begin = 0
             for end in [*(start.start() for start in START.finditer(data)), len(data)]:
-                if rows := _rows(data[begin:end], clock, records):
-                    table = np.array(rows, dtype=np.float64)
+                table, unread = batch_lines(data[begin:end], clock)
+                mangled += unread
+                if len(table):
                     tables.append(np.column_stack([table, np.full(len(table), max(starts - 1, 0))]))
                 begin = end
                 starts += end < len(data)
+        records.skip(MANGLED, mangled)
         if tables:
-            _hand_over(dict(zip(COLUMNS, np.concatenate(tables).T, strict=True)), records)
+            columns = dict(zip((*COLUMNS, "run"), np.concatenate(tables).T, strict=True))
+            _hand_over(columns, records, mangled)
 
 
-def _hand_over(columns: dict[str, FloatArray], records: RankStepsBuilder) -> None:
-    prefill = ~np.isnan(columns["prefill_tokens"])
-    if prefill.all():
-        records.skip(PREFILLS_ALONE, int(np.isnan(columns["num_running"]).sum()))
-        records.note(ONLY_PREFILL)
-        columns = _only(columns, ~np.isnan(columns["num_running"]))
-        del columns["step"]
-    elif _every_pass(columns, prefill):
-        records.alignment = records.resolution = "step"
-        records.gaps_are_idle = True
-        columns["num_running"][prefill] = np.nan  # of them no one decodes in a pass of prefill
+def _hand_over(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: int) -> None:
+    damaged, prefill = columns["is_damaged"] > 0, ~np.isnan(columns["prefill_tokens"])
+    whole = _only(columns, ~damaged)
+    if prefill[~damaged].all():
+        _prefill_alone(whole, records)
+    elif _every_pass(whole):
+        _passes(columns, records, mangled)
     else:
         records.note(SAMPLES)
         records.skip(PREFILLS, int(prefill.sum()))
         # A rank prints by its own count of passes: the clock puts samples side by side, if there is one.
-        columns = _only(columns, ~prefill)
-        del columns["step"]
+        _extend(_only(columns, ~damaged & ~prefill), records, without=("step",))
+
+
+def _passes(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: int) -> None:
+    """Every pass of each rank: what a rank did in a pass of a damaged line, or of a lost one, is unknown."""
+    records.alignment = records.resolution = "step"
+    records.gaps_are_idle = True
+    damaged = columns["is_damaged"] > 0
+    known = ~np.isnan(columns["step"]) & (~damaged | np.isin(columns["rank"], columns["rank"][~damaged]))
+    placed = int((known & damaged).sum())
+    columns = _only(columns, known)
+    columns["run"] = _runs(columns["run"], columns["rank"], columns["step"])
+    prefill = ~np.isnan(columns["prefill_tokens"])
+    lines = RankLines(
+        **{name: columns[name] for name in ("run", "rank", "step", "num_running", "kv_tokens", "tokens_per_request")},
+        is_prefill=prefill,
+        is_damaged=columns["is_damaged"] > 0,
+    )
+    found = missing_numbers(lines, others_damaged=mangled > placed)
+    if found.lost:
+        records.note(LOST.format(lost=found.lost))
+    columns["idle_before"] = found.idle_before.astype(np.float64)
+    columns["num_running"] = np.where(prefill, np.nan, columns["num_running"])  # of them no one decodes in a prefill
+    _extend(columns, records)
+
+
+def _prefill_alone(columns: dict[str, FloatArray], records: RankStepsBuilder) -> None:
+    """New tokens by rank and pass, or by rank and second where passes have no numbers."""
+    records.note(ONLY_PREFILL)
+    if not len(columns["rank"]):
+        return
+    records.gaps_are_idle = True
+    if not np.isnan(columns["step"]).any():
+        records.alignment = records.resolution = "step"
+    elif not np.isnan(columns["time_ms"]).any():
+        records.alignment, records.resolution = "step", "interval"
+        records.note(PER_SECOND)
+        columns["step"] = np.floor(columns["time_ms"] / 1e3)
+    names = ("run", "rank", "step", "time_ms", "prefill_tokens")
+    frame = pl.DataFrame({name: columns[name] for name in names}, nan_to_null=True)
+    keys, sums = ["run", "rank", "step"], [pl.col("time_ms").min(), pl.col("prefill_tokens").sum()]
+    if records.alignment == "step":
+        frame = frame.group_by(keys, maintain_order=True).agg(sums)
+    records.extend({name: frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in names})
+
+
+def _extend(columns: dict[str, FloatArray], records: RankStepsBuilder, without: tuple[str, ...] = ()) -> None:
     if np.isfinite(columns["step_ms"]).any():
         records.note(THROUGHPUT)
+    leave_out = ("tokens_per_request", "is_damaged", *without)
     if len(columns["rank"]):
-        records.extend(columns)
+        records.extend({name: column for name, column in columns.items() if name not in leave_out})
 
 
 def _only(columns: dict[str, FloatArray], keep: BoolArray) -> dict[str, FloatArray]:
     return {name: column[keep] for name, column in columns.items()}
 
 
-def _every_pass(columns: dict[str, FloatArray], prefill: BoolArray) -> bool:
+def _runs(run: FloatArray, rank: FloatArray, step: FloatArray) -> FloatArray:
+    """The run of each line: numbers of a rank that go back mark a restart too."""
+    frame = pl.DataFrame({"run": run, "rank": rank, "step": step})
+    back = ((pl.col("step").diff() < -LATE_STEPS) & (pl.col("run").diff() == 0)).fill_null(False)
+    return frame.select((pl.col("run") + back.cast(pl.Float64).cum_sum()).over("rank"))["run"].to_numpy()
+
+
+def _every_pass(columns: dict[str, FloatArray]) -> bool:
     """Whether each pass has its line: a rank's numbers mostly rise by 1, or all ranks show one and the same pass."""
-    step, rank = columns["step"], columns["rank"]
-    if np.isnan(step[~prefill]).any():
+    step, rank, decode = columns["step"], columns["rank"], np.isnan(columns["prefill_tokens"])
+    if np.isnan(step[decode]).any():
         return False
     gaps = [
         np.diff(np.unique(step[((rank == one) | (np.isnan(rank) & np.isnan(one))) & ~np.isnan(step)]))
         for one in np.unique(rank)
     ]
     joined = np.concatenate(gaps)
-    return bool(np.median(joined) == 1) if joined.size else len(np.unique(step[~prefill])) == 1
-
-
-def _rows(data: bytes, clock: LineClock, records: RankStepsBuilder) -> list[Row]:
-    rows = []
-    for head, kind, step, body, end in LINE.findall(data):
-        row = _row(head, kind, step, body, bool(end), clock)
-        if row is not None:
-            rows.append(row)
-    records.skip(MANGLED, max(len(LOOKS_LIKE_ONE.findall(data)) - len(rows), 0))
-    return rows
-
-
-def _row(head: bytes, kind: bytes, step: bytes, body: bytes, ended: bool, clock: LineClock) -> Row | None:
-    """The values of a line; None where a load is missing, or two lines ran into one.
-
-    A number at the end of the line may be cut: only the field with which whole lines end is used there.
-    """
-    found = FIELD.findall(body)
-    fields = {name: float(number) for name, number, comma in found if comma or (ended and name == MAY_END_A_LINE)}
-    if b" batch" in body or len(fields) < len({name for name, _number, comma in found if comma}):
-        return None
-    if len({name for name, _number, _comma in found}) < len(found):
-        return None
-    get = fields.get
-    rank = RANK.search(head)
-    nan = float("nan")
-    place = (float(rank[1]) if rank else nan, float(step) if step else nan, clock.time_ms(head))
-    waiting = get(b"#queue-req", nan)
-    if kind == b"Prefill":
-        new = get(b"#new-token")
-        return None if new is None else (*place, nan, get(b"#running-req", nan), waiting, new, nan)
-    running = get(b"#running-req")
-    tokens = next((fields[name] for name in TOKENS if name in fields), None)
-    if running is None or tokens is None:
-        return None
-    throughput = get(b"gen throughput (token/s)", 0.0)
-    step_ms = running * get(b"accept len", 1.0) / throughput * 1e3 if throughput > 0 < running else nan
-    return (*place, tokens, running, waiting, nan, step_ms)
+    return bool(np.median(joined) == 1) if joined.size else len(np.unique(step[decode])) == 1
 
 
 def _learn(data: bytes, records: RankStepsBuilder) -> None:

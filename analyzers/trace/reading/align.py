@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,14 +36,15 @@ class Aligned:
 def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool) -> Aligned:
     """Records of one step number side by side; a rank without a record of a step is null there.
 
-    With `gaps_are_idle` a number that is missing between two records of a rank is a step in which it had no work.
+    With `gaps_are_idle` a number that is missing between two records of a rank is a step in which it had no work,
+    unless the later record says that it is not (`idle_before` is 0).
     Of two records of a rank and step the later one counts, value by value.
     """
     known = records.filter(pl.col("step").is_not_null())
     step, row = np.unique(known["step"].to_numpy(), return_inverse=True)
     columns = _matrices(known, row, len(step), dp_size)
     if gaps_are_idle:
-        _fill_gaps(columns, row, known["rank"].to_numpy(), len(step), dp_size)
+        _fill_gaps(columns, row, known, len(step), dp_size)
     twice = known.height - known.select("rank", "step").n_unique()
     left_out = {TWICE: twice, "records without a step number": records.height - known.height}
     return Aligned(step, columns, "step", left_out, (), dp_size)
@@ -143,13 +145,25 @@ def _matrices(records: pl.DataFrame, row: IntArray, count: int, dp_size: int) ->
     return columns
 
 
-def _fill_gaps(columns: dict[str, FloatArray], row: IntArray, rank: IntArray, count: int, dp_size: int) -> None:
+def _fill_gaps(columns: dict[str, FloatArray], row: IntArray, records: pl.DataFrame, count: int, dp_size: int) -> None:
     """No work in the steps that a rank did not log between its first and its last record."""
     logged = np.zeros((count, dp_size), np.bool_)
+    rank = records["rank"].to_numpy()
     logged[row, rank] = True
     begun = np.maximum.accumulate(logged, axis=0)
     ended = np.maximum.accumulate(logged[::-1], axis=0)[::-1]
     gap = begun & ended & ~logged
+    if "idle_before" in records.columns:
+        gap &= _idle_until_next(row, rank, records["idle_before"].to_numpy(), count, dp_size)
     for name in ("kv_tokens", "kv_fraction", "num_running", "prefill_tokens"):
         if name in columns:
             columns[name][gap] = 0.0
+
+
+def _idle_until_next(row: IntArray, rank: IntArray, idle_before: FloatArray, count: int, dp_size: int) -> Any:
+    """(S, G) whether the next record of the rank, from each step on, says that it had no work before."""
+    said = np.full((count, dp_size), np.nan)
+    said[row, rank] = idle_before
+    next_row = np.where(np.isnan(said), count, np.arange(count)[:, None])
+    next_row = np.minimum.accumulate(next_row[::-1], axis=0)[::-1]
+    return np.take_along_axis(said, np.minimum(next_row, count - 1), axis=0) == 1

@@ -21,7 +21,7 @@ from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.load_words import load_words
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
 from lbal.analyzers.trace.sources import SourceName
-from lbal.analyzers.trace.trace import Resolution, StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.trace import LOADS, Resolution, StepArrays, Trace, TraceMeta
 
 FILES_SHOWN = 16
 NO_RANK = "records without a rank"
@@ -213,7 +213,8 @@ def _meta(
     unseen = sorted(set(range(dp_size)) - {rank for _part, frame in framed for rank in frame["rank"].unique()})
     if unseen:
         listing = ", ".join(map(str, unseen[:8])) + (", …" if len(unseen) > 8 else "")
-        report.warn(f"of {dp_size} ranks, {len(unseen)} are not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
+        are = "are" if len(unseen) > 1 else "is"
+        report.warn(f"of {dp_size} ranks, {len(unseen)} {are} not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
     if len(framed) > 1:
         report.warn(f"ranks by file: {_ranks_by_file(framed)}")
     slots = _agreed([fact.max_num_seqs for fact in facts], "max_num_seqs", report)
@@ -265,6 +266,9 @@ def _agreed(values: Sequence[Any], what: str, report: _Report) -> Any:
 
 def _frame(aligned: Aligned) -> pl.DataFrame:
     shape = (len(aligned.step), aligned.dp_size)
-    unknown = [name for name in ("kv_tokens", "num_running") if name not in aligned.columns]
+    unknown = [name for name in LOADS if name not in aligned.columns]
     columns: dict[str, Any] = {**aligned.columns, **{name: np.full(shape, np.nan) for name in unknown}}
-    return StepArrays(step=aligned.step, **columns).frame().drop(unknown)
+    frame = StepArrays(step=aligned.step, **columns).frame()
+    if len(unknown) == len(LOADS) and "prefill_tokens" in columns:
+        unknown = ["kv_tokens"]  # steps have a load, and of a log of prefill alone it is unknown
+    return frame.drop(unknown)

@@ -19,7 +19,8 @@ ROOMY = 0.8
 def load_words(columns: Mapping[str, FloatArray], *, slots: int | None) -> list[str]:
     """Sentences on mean loads of the ranks; `columns` have shape (S, G), `slots` is max_num_seqs where known."""
     running, kv, waiting = (_means(columns.get(name)) for name in ("num_running", "kv_fraction", "num_waiting"))
-    seen = [np.flatnonzero(np.isfinite(means)) for means in (running, kv, waiting) if means is not None]
+    known = (running, kv, waiting, _means(columns.get("prefill_tokens")))
+    seen = [np.flatnonzero(np.isfinite(means)) for means in known if means is not None]
     if not seen or max(map(len, seen)) < 2:
         return ["only one rank is there: nothing to compare, and nothing can be said of balance"]
     words = []

@@ -15,8 +15,10 @@ from lbal.analyzers.trace.trace import FloatArray, Resolution
 Alignment = Literal["step", "time"]
 Column = Sequence[float | None] | FloatArray | float | None
 
-PLACES = ("line", "run", "rank", "step", "time_ms")
-"""Where a record stands: input line, run of the log (restarts), rank, step number, wall clock in ms."""
+PLACES = ("line", "run", "rank", "step", "time_ms", "idle_before")
+"""Where a record stands: input line, run of the log (restarts), rank, step number, wall clock in ms. `idle_before` is 1
+where the step numbers that are missing since the rank's last record are steps without work, 0 where they are unknown:
+only of use with `gaps_are_idle`, and of logs where it is not the same for all gaps."""
 VALUES = (
     "kv_tokens",
     "kv_fraction",
@@ -105,7 +107,7 @@ class RankStepsBuilder:
     ) -> None:
         """One record. What the line does not say is left out, never 0."""
         values = (kv_tokens, kv_fraction, num_running, num_waiting, prefill_tokens, compute_ms, wait_ms, step_ms)
-        self._rows.append((line, self._run, rank, step, time_ms, *values))
+        self._rows.append((line, self._run, rank, step, time_ms, None, *values))
         if len(self._rows) >= ROWS_AT_ONCE:
             self._flush()
 

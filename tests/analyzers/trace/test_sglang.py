@@ -8,28 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damaged_lines import damaged
+from sglang_lines import BODIES, PREFILL_BODIES, PREFIXES, decode, prefill, text
 
+import lbal
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats import read_trace
 from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.trace.writing.native import write_native
 
 RUNNING = np.random.default_rng(5).integers(1, 40, (20, 4))
 TOKENS = RUNNING * 900
-GENERATIONS = {
-    "0.4.3": "[{at} DP{r} TP{r}] Decode batch. #running-req: {n}, #token: {k}, token usage: 0.12, gen throughput (token/s): {t}, #queue-req: 2",
-    "0.4.4": "[{at} DP{r} TP{r}] Decode batch. #running-req: {n}, #token: {k}, token usage: 0.01, gen throughput (token/s): {t}, largest-len: 0, #queue-req: 2, ",
-    "0.5.2": "[{at} DP{r} TP{r}] Decode batch. #running-req: {n}, #token: {k}, token usage: 0.41, cuda graph: True, gen throughput (token/s): {t}, #queue-req: 2, ",
-    "0.5.8": "[{at} EP{r} TP{r} DP{r}] Decode batch, #running-req: {n}, #token: {k}, token usage: 0.41, cuda graph: True, gen throughput (token/s): {t}, #queue-req: 2, ",
-    "0.5.10": "[{at} DP{r} TP0] Decode batch, #running-req: {n}, #token: {k}, token usage: 0.41, cuda graph: True, gen throughput (token/s): {t}, #queue-req: 2",
-    "pd": "[{at} DP{r} TP{r}] Decode batch, #running-req: {n}, #token: {k}, token usage: 0.97, pre-allocated usage: 0.73, "
-    "#prealloc-req: 21, #transfer-req: 12, #retracted-req: 0, cuda graph: True, gen throughput (token/s): {t}, #queue-req: 2",
-    "swa": "[{at}.250 DP{r} TP{r}] Decode batch, #running-req: {n}, #full token: {k}, full token usage: 0.10, #swa token: 7, "
-    "swa token usage: 0.05, cuda graph: True, gen throughput (token/s): {t}, #queue-req: 2, fwd occupancy: 91.20%",
-    "custom": "{at} INFO 3122{r} [DP{r} TP{r} EP{r} scheduler_metrics_mixin.py:222] Decode batch. #running-req: {n}, #token: {k}, "
-    "token usage: 0.21, cuda graph: True, gen throughput (token/s): {t}, #queue-req: 2",
-    "jax": "[{at} DP{r}] Decode batch. #running-req: {n}, #token: {k}, token usage: 0.00, gen throughput (token/s): {t}, "
-    "#queue-req: 2, #cache_miss: 1",
-}
 
 
 @pytest.fixture
@@ -42,24 +30,26 @@ def read(tmp_path: Path):
     return read_text
 
 
-def line(generation: str, row: int, rank: int) -> str:
-    """A decode line of steps of 25 ms."""
-    running, tokens = int(RUNNING[row, rank]), int(TOKENS[row, rank])
-    at = f"2026-08-22 10:00:{row:02d}"
-    return GENERATIONS[generation].format(at=at, r=rank, n=running, k=tokens, t=running * 40)
+def log(body: str = "0.5.10", prefix: str = "attention DP") -> list[str]:
+    """Lines of samples with the known loads, 25 ms a step, without their line ends."""
+    return [
+        decode(rank, int(RUNNING[row, rank]), int(TOKENS[row, rank]), second=row, body=body, prefix=prefix).rstrip("\n")
+        for row in range(20)
+        for rank in range(4)
+    ]
 
 
-def log(generation: str) -> list[str]:
-    return [line(generation, row, rank) for row in range(20) for rank in range(4)]
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-def test_known_loads_of_every_generation_are_recovered(generation: str, read) -> None:
-    trace = read("\n".join(log(generation)) + "\n")
+@pytest.mark.parametrize(
+    ("body", "prefix"), [*((b, "attention DP") for b in BODIES), *(("0.5.10", p) for p in PREFIXES)]
+)
+def test_known_loads_of_every_generation_and_prefix_are_recovered(body: str, prefix: str, read) -> None:
+    trace = read("\n".join(log(body, prefix)) + "\n")
     steps = trace.step_arrays()
     assert np.array_equal(steps.kv_tokens, TOKENS)
     assert np.array_equal(steps.num_running, RUNNING)
+    assert (steps.num_waiting == 2).all()
     assert np.allclose(steps.step_ms, 25.0)
+    assert np.array_equal(np.diff(steps.start_ms), np.full(19, 1000.0))
     assert trace.meta.resolution == "sampled"
     assert not trace.meta.excluded
     assert any("--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1" in text for text in trace.meta.warnings)
@@ -81,59 +71,39 @@ WRAPPERS = {
 
 @pytest.mark.parametrize("wrapper", [name for name in WRAPPERS if name != "docker"])
 def test_what_wraps_a_line_does_not_change_what_it_says(wrapper: str, read) -> None:
-    trace = read("".join(WRAPPERS[wrapper](text, "2026-08-22") for text in log("0.5.10")))
+    trace = read("".join(WRAPPERS[wrapper](text, "2026-08-22") for text in log()))
     assert np.array_equal(trace.step_arrays().kv_tokens, TOKENS)
     assert not trace.meta.excluded
 
 
 def test_the_clock_of_the_container_is_used(read) -> None:
-    lines = [f"2026-08-22T10:00:00.{row * 40:03d}000000Z {line('0.5.10', 0, 0)}\n" for row in range(5)]
+    lines = [f"2026-08-22T10:00:00.{row * 40:03d}000000Z {log()[0]}\n" for row in range(5)]
     assert np.allclose(np.diff(read("".join(lines)).step_arrays().start_ms), 40.0)
 
 
-def test_lines_of_every_pass_are_steps_and_a_missing_one_is_a_rank_without_work(read) -> None:
-    rows = []
-    for row in range(20):
-        for rank in range(4):
-            if (row, rank) != (7, 2):
-                rows.append(line("0.5.10", row, rank).replace("batch,", f"batch [{3000 + row}],"))
-    trace = read("\n".join(rows) + "\n")
-    known = TOKENS.copy()
-    known[7, 2] = 0
-    assert trace.meta.resolution == "step"
-    assert np.array_equal(trace.step_arrays().kv_tokens, known)
-
-
 def test_numbers_of_every_40th_pass_are_samples(read) -> None:
-    rows = [
-        line("0.5.10", row, rank).replace("batch,", f"batch [{40 * row + rank}],")
-        for row in range(20)
-        for rank in (0, 1)
-    ]
-    assert read("\n".join(rows) + "\n").meta.resolution == "sampled"
+    rows = [decode(rank, 7, 900, second=row, iteration=40 * row + rank) for row in range(20) for rank in (0, 1)]
+    assert read(text(rows)).meta.resolution == "sampled"
 
 
 def test_of_restarts_the_longest_run_is_read(read) -> None:
     start = "[2026-08-22 09:59:00] server_args=ServerArgs(model_path='m', dp_size=4, tp_size=4)\n"
-    lines = [text + "\n" for text in log("0.5.10")]
+    lines = [text + "\n" for text in log()]
     trace = read(start + "".join(lines[:16]) + start + "".join(lines[16:]))
     assert np.array_equal(trace.step_arrays().kv_tokens, TOKENS[4:])
 
 
 def test_a_number_that_may_be_cut_is_not_used(read) -> None:
-    whole = line("0.5.10", 0, 0)
+    whole = log()[0]
     cut = whole[: whole.index(", token usage") - 1]
-    trace = read(f"{whole}\n{cut}\n{cut.replace('#token', '#tok')}\n{line('0.5.10', 1, 0)}\n")
+    trace = read(f"{whole}\n{cut}\n{cut.replace('#token', '#tok')}\n{log()[4]}\n")
     assert trace.step_arrays().kv_tokens[:, 0].tolist() == TOKENS[:2, 0].tolist()
     assert trace.meta.excluded == {"lines that are cut or mangled": 2}
 
 
 def test_prefill_lines_beside_decode_lines_are_counted(read) -> None:
-    prefill = (
-        "[2026-08-22 10:00:00 DP3 TP3] Prefill batch, #new-seq: 2, #new-token: 8192, #cached-token: 0, token usage: 0.42, "
-        "#running-req: 33, #queue-req: 4, cuda graph: False, input throughput (token/s): 45012.10\n"
-    )
-    assert sum(read(prefill + "\n".join(log("0.5.10")) + "\n").meta.excluded.values()) == 1
+    excluded = read(prefill(3, 8192) + "\n".join(log()) + "\n").meta.excluded
+    assert excluded == {"prefill lines beside sampled decode lines (they have no decode load)": 1}
 
 
 def test_a_log_without_batch_lines_says_what_would_write_them(read) -> None:
@@ -161,17 +131,50 @@ def test_excerpts_from_the_field_are_read_right(name: str, shared: Path) -> None
     assert {rank: value for rank, value in enumerate(tokens.tolist()) if value == value} == FIELD_ROWS[name]
 
 
-def test_prefill_lines_alone_without_running_requests_are_named(shared: Path) -> None:
-    with pytest.raises(InputError, match="6 prefill lines without #running-req"):
-        read_trace(next((shared / "field").glob("l07_*")))
+@pytest.mark.parametrize("body", PREFILL_BODIES)
+def test_new_tokens_of_prefill_lines_alone_are_added_up_by_second(body: str, read) -> None:
+    lines = [prefill(rank, 100 * (rank + 1), second=second, body=body) for second in (0, 0, 1) for rank in (0, 1)]
+    trace = read(text([*lines, prefill(0, 7, second=2, body=body), prefill(1, 9, second=3, body=body)]))
+    steps = trace.step_arrays()
+    assert steps.prefill_tokens.tolist()[:2] == [[200, 400], [100, 200]]
+    assert np.array_equal(steps.prefill_tokens[2:], [[7, 0], [np.nan, 9]], equal_nan=True)
+    assert np.isnan(steps.num_running).all()
+    assert trace.meta.resolution == "interval"
+
+
+def test_new_tokens_of_numbered_passes_are_steps(read) -> None:
+    lines = [prefill(rank, 100 + rank, iteration=number) for number in range(5) for rank in (0, 1)]
+    trace = read(text(lines))
+    assert trace.meta.resolution == "step"
+    assert trace.step_arrays().prefill_tokens.tolist() == [[100, 101]] * 5
+
+
+def test_the_analysis_of_prefill_lines_alone_says_what_they_say(shared: Path) -> None:
+    found = lbal.analyze(read_trace(next((shared / "field").glob("l07_*"))))
+    assert "barrier idle of decode is n/a" in found.headline
+    assert "1.063 times the mean of new tokens, 1.547 times those of the least busy" in found.headline
+    (run,) = found.runs
+    assert run.metrics["prefill_imbalance_ratio"].value == pytest.approx(1.0626080940850917)
+    assert run.metrics["prefill_tokens_per_rank"].value == pytest.approx(481.8333333333333)
+    assert run.details["new_tokens"] == {"0": 512, "1": 331, "2": 512, "4": 512, "5": 512, "6": 512}
+    assert "barrier_idle_fraction" not in run.metrics
+    assert run.details["unavailable"]["barrier_idle_fraction"] == "the log has prefill lines alone"
+
+
+def test_a_trace_of_prefill_alone_is_stored_and_read_back(read, tmp_path: Path) -> None:
+    trace = read(text(prefill(rank, 100 + rank, iteration=number) for number in range(5) for rank in (0, 1)))
+    write_native(trace, tmp_path / "stored.jsonl")
+    stored = read_trace(tmp_path / "stored.jsonl")
+    assert stored.steps.equals(trace.steps)
+    assert lbal.analyze(stored).headline == lbal.analyze(trace).headline
 
 
 def test_no_damage_raises_anything_but_a_refusal(tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
-    text = "\n".join([*log("pd")[:8], WRAPPERS["log"](log("swa")[9], "").rstrip()]).encode()
+    whole = "\n".join([*log("PD decode")[:8], WRAPPERS["log"](log("hybrid SWA")[9], "").rstrip()]).encode()
     path = tmp_path / "x.log"
     for _ in range(500):
-        path.write_bytes(damaged(text, generator))
+        path.write_bytes(damaged(whole, generator))
         try:
             tokens = read_trace(path, format_name="sglang").step_arrays().kv_tokens
         except InputError:

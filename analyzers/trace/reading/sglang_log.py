@@ -1,0 +1,77 @@
+"""The batch lines of SGLang's server log: what each says, as columns."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from lbal.analyzers.trace.reading.log_lines import LineClock
+from lbal.analyzers.trace.trace import FloatArray
+
+LINE = re.compile(rb"^([^\n]{0,400}?)\b(Decode|Prefill) batch(?: \[(\d{1,15})\])?[.,] ([^\n]*)(\n?)", re.MULTILINE)
+LOOKS_LIKE_ONE = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#")
+FIELD = re.compile(
+    rb"(#running-req|#token|#full token|#gpu token|accept len|gen throughput \(token/s\)|#queue-req|#new-token)"
+    rb": (\d{1,15}(?:\.\d{1,15})?)(?=,|[ \n]*\Z)(,?)"
+)
+TOKENS = (b"#token", b"#full token", b"#gpu token")
+MAY_END_A_LINE = b"#queue-req"
+RANK = re.compile(rb"\bDP(\d{1,4})\b")
+COLUMNS = (
+    "rank",
+    "step",
+    "time_ms",
+    "kv_tokens",
+    "num_running",
+    "num_waiting",
+    "prefill_tokens",
+    "step_ms",
+    "tokens_per_request",
+    "is_damaged",
+)
+"""What is known of a line. `tokens_per_request` is its `accept len`. A line that is damaged has a place at most: rank,
+step, time. Prefill lines are those with `prefill_tokens`."""
+Row = tuple[float, ...]
+NAN = float("nan")
+NOTHING = (NAN,) * 6
+
+
+def batch_lines(data: bytes, clock: LineClock) -> tuple[FloatArray, int]:
+    """The lines of some text, which ends with a line end or the file: rows of `COLUMNS`, and how many cannot be read.
+
+    Of those that cannot be read, the ones whose place can be are among the rows.
+    """
+    rows = [_row(head, kind, step, body, end, clock) for head, kind, step, body, end in LINE.findall(data)]
+    whole = sum(not row[-1] for row in rows)
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
+    return table, max(len(LOOKS_LIKE_ONE.findall(data)), len(rows)) - whole
+
+
+def _row(head: bytes, kind: bytes, step: bytes, body: bytes, end: bytes, clock: LineClock) -> Row:
+    """The values of a line; its place alone where a load is missing, or two lines ran into one.
+
+    A number at the end of the line may be cut: only the field with which whole lines end is used there.
+    """
+    rank = RANK.findall(head)
+    place = (float(rank[-1]) if rank else NAN, float(step) if step else NAN, clock.time_ms(head))
+    found = FIELD.findall(body)
+    fields = {name: float(number) for name, number, comma in found if comma or (end and name == MAY_END_A_LINE)}
+    doubled = len({name for name, _number, _comma in found}) < len(found)
+    values = None if doubled or b" batch" in body else _values(kind, fields)
+    return (*place, *NOTHING, 1.0) if values is None else (*place, *values, 0.0)
+
+
+def _values(kind: bytes, fields: dict[bytes, float]) -> Row | None:
+    """KV tokens, running, waiting, new tokens, step time, tokens per request and pass."""
+    get = fields.get
+    running, waiting = get(b"#running-req"), get(b"#queue-req", NAN)
+    if kind == b"Prefill":
+        new = get(b"#new-token")
+        return None if new is None else (NAN, NAN if running is None else running, waiting, new, NAN, NAN)
+    tokens = next((fields[name] for name in TOKENS if name in fields), None)
+    if running is None or tokens is None:
+        return None
+    accepted, throughput = get(b"accept len", 1.0), get(b"gen throughput (token/s)", 0.0)
+    step_ms = running * accepted / throughput * 1e3 if throughput > 0 < running else NAN
+    return (tokens, running, waiting, NAN, step_ms, accepted)
