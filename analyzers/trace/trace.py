@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from lbal.analyzers.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from lbal.analyzers.trace.step_blocks import CheckedSteps, StepBlocks
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -134,7 +137,7 @@ class StepArrays:
     def __len__(self) -> int:
         return len(self.step)
 
-    def part(self, where: slice | NDArray[np.bool_]) -> StepArrays:
+    def part(self, where: slice | NDArray[np.bool_] | IntArray) -> StepArrays:
         """The chosen steps (a slice copies nothing)."""
         parts: dict[str, Any] = {name: None if array is None else array[where] for name, array in vars(self).items()}
         return StepArrays(**parts)
@@ -169,8 +172,8 @@ class Trace:
     meta: TraceMeta
     requests: pl.DataFrame | None = None
     steps: pl.DataFrame | None = None
-    arrays: StepArrays | None = None
-    """The steps instead of a table, where they are so many that a table would take three times the memory."""
+    blocks: StepBlocks | None = None
+    """The steps instead of a table, where they may be too many for one: see `analyzers/trace/step_blocks.py`."""
 
     @classmethod
     def of(
@@ -179,13 +182,15 @@ class Trace:
         requests: pl.DataFrame | None = None,
         steps: pl.DataFrame | None = None,
         *,
+        checked: CheckedSteps | None = None,
         strict: bool = False,
         line_of_request: LineOf = lambda _row: None,
         line_of_step: LineOf = lambda _row: None,
     ) -> Trace:
         """A validated trace: columns cast, requests in order of arrival, steps in order of step and rank.
 
-        Columns that a trace does not know are left out; a table without rows counts as absent.
+        Columns that a trace does not know are left out; a table without rows counts as absent. `checked` are steps in
+        blocks, each of which has passed as a table of its own; they take the place of `steps`.
 
         `strict` refuses requests that are not in order of arrival and steps that start before the one before them
         (the former are sorted, and both counted in the warnings, otherwise). The `line_of_…` functions tell the input
@@ -195,16 +200,19 @@ class Trace:
         """
         requests = None if requests is None or requests.is_empty() else requests
         steps = None if steps is None or steps.is_empty() else steps
-        if requests is None and steps is None:
+        if requests is None and steps is None and checked is None:
             raise InputError(meta.source, "no requests and no steps", expected="at least one of either")
         if steps is not None:
             steps, dp_size = _checked_steps(steps, meta, line_of_step)
             meta = replace(meta, dp_size=dp_size, ranks_seen=_ranks_seen(steps, dp_size))
-            meta = _with_clock_checked(steps, meta, strict)
+            meta = _with_clock_checked(_backwards(steps), meta, strict)
+        if checked is not None:
+            meta = replace(meta, dp_size=checked.blocks.dp_size, ranks_seen=checked.ranks_seen)
+            meta = _with_clock_checked(checked.backwards, meta, strict)
         if requests is not None:
             requests = _checked_requests(requests, meta, line_of_request)
             requests, meta = _in_order_of_arrival(requests, meta, strict, line_of_request)
-        return cls(meta, requests, steps)
+        return cls(meta, requests, steps, None if checked is None else checked.blocks)
 
     def with_meta(self, **changes: Any) -> Trace:
         """The same tables with some of the metadata changed."""
@@ -218,16 +226,16 @@ class Trace:
     @property
     def num_steps(self) -> int:
         """Number of distinct steps; 0 where the table is absent."""
-        if self.arrays is not None:
-            return len(self.arrays)
+        if self.blocks is not None:
+            return len(self.blocks)
         if self.steps is None or not self.meta.dp_size:
             return 0
         return self.steps.height // self.meta.dp_size
 
     def step_arrays(self) -> StepArrays:
         """The steps as (S, G) arrays. The trace must have steps."""
-        if self.arrays is not None:
-            return self.arrays
+        if self.blocks is not None:
+            return self.blocks.joined()
         assert self.steps is not None
         assert self.meta.dp_size is not None
         shape = (-1, self.meta.dp_size)
@@ -322,10 +330,14 @@ def _in_order_of_arrival(
     return frame.sort("arrival_ms", maintain_order=True), meta.warned(warning)
 
 
-def _with_clock_checked(steps: pl.DataFrame, meta: TraceMeta, strict: bool) -> TraceMeta:
+def _backwards(steps: pl.DataFrame) -> int:
+    """How many steps start before the step before them."""
     if "start_ms" not in steps.columns:
-        return meta
-    count = int(steps.select((pl.col("start_ms").diff() < 0).sum()).item() or 0)
+        return 0
+    return int(steps.select((pl.col("start_ms").diff() < 0).sum()).item() or 0)
+
+
+def _with_clock_checked(count: int, meta: TraceMeta, strict: bool) -> TraceMeta:
     if not count:
         return meta
     problem = f"{count} of the steps start before the step before them"

@@ -80,7 +80,7 @@ def analyze(
     drawing = drawing_for(outputs, steps, as_json=as_json)
     models.check(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
     result = analysis_result(
-        reading.read_compact(),
+        reading.read(steps="blocks"),
         models,
         bands=bands,
         max_num_seqs=max_num_seqs,

@@ -41,21 +41,19 @@ def convert(
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
         check_targets([target], force=force, reads=reading.files())
-    large = None if suffix == ".parquet" else reading.survey()
-    read = reading.read() if large is None else large.trace
-    num_steps = read.num_steps if large is None else large.num_steps
+    read = reading.read(steps="blocks")
     for warning in read.meta.warnings:
         say(f"note: {warning}")
     if suffix is None:
         with binary_stdout() as stream:
-            write_native(read, stream, () if large is None else large.step_pieces())
+            write_native(read, stream)
         return
 
     def write(path: Path) -> None:
         if suffix == ".parquet":
             write_parquet(read, path)
         else:
-            write_native(read, path, () if large is None else large.step_pieces())
+            write_native(read, path)
 
     write_file(target, write, force=force)
-    say(f"wrote {target}: {read.num_requests:,} requests, {num_steps:,} steps")
+    say(f"wrote {target}: {read.num_requests:,} requests, {read.num_steps:,} steps")

@@ -30,16 +30,14 @@ def validate(
     lines: list[str] = []
     for name in traces:
         reading = Reading([name], format_name, strict, time_unit=time_unit, columns=columns)
-        large = reading.survey()
-        trace = reading.read() if large is None else large.trace
-        num_steps = trace.num_steps if large is None else large.num_steps
-        records.append({**input_record(trace), "steps": num_steps})
+        trace = reading.read(steps="counted")
+        records.append(input_record(trace))
         notes += [f"note: {trace.meta.source}: {warning}" for warning in trace.meta.warnings]
         parts = []
         if trace.num_requests:
             parts.append(count(trace.num_requests, "request"))
-        if num_steps:
-            parts.append(f"{count(num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
+        if trace.num_steps:
+            parts.append(f"{count(trace.num_steps, 'step')} of {count(trace.meta.dp_size or 0, 'rank')}")
         lines.append(f"{plain(trace.meta.source)}: valid {trace.meta.format} trace with {listed(parts)}\n")
     for note in notes:
         say(note)

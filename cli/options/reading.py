@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from lbal.analyzers.trace.formats.folding import Survey
     from lbal.analyzers.trace.reading.base import ReadOptions
     from lbal.analyzers.trace.trace import Trace
 
@@ -30,13 +29,13 @@ class Reading:
 
         return [source.name for source in source_names(self.names, self.rank_regex)]
 
-    def read(self) -> Trace:
-        """The trace. Raises as `read_trace` does."""
+    def read(self, steps: Literal["table", "blocks", "counted"] = "table") -> Trace:
+        """The trace, and its steps as `ReadOptions.steps` says. Raises as `read_trace` does."""
         from lbal.analyzers.trace.formats import read_trace
 
-        return read_trace(self.names, format_name=self.format_name, options=self.options())
+        return read_trace(self.names, format_name=self.format_name, options=self.options(steps))
 
-    def options(self) -> ReadOptions:
+    def options(self, steps: Literal["table", "blocks", "counted"] = "table") -> ReadOptions:
         """How to read it. Raises `UsageError` for a unit or columns that cannot be."""
         from lbal.analyzers.errors import one_of
         from lbal.analyzers.trace.reading.base import TIME_UNITS, ReadOptions
@@ -48,23 +47,8 @@ class Reading:
             kv_capacity=self.kv_capacity,
             time_unit=None if self.time_unit is None else one_of(self.time_unit, TIME_UNITS, "time_unit"),
             columns=column_names(self.columns) if self.columns is not None else {},
+            steps=steps,
         )
-
-    def survey(self) -> Survey | None:
-        """All of the trace but its steps, where it is a large native file that can be taken piece by piece."""
-        from lbal.analyzers.trace.formats.folding import survey
-
-        return survey(self.names[0], self.format_name, self.options()) if len(self.names) == 1 else None
-
-    def read_compact(self) -> Trace:
-        """The trace; where it is a large native file, with its steps as arrays alone. Raises as `read_trace` does."""
-        from lbal.analyzers.trace.formats.folding import read_compact
-
-        if len(self.names) == 1 and self.kv_capacity is None and self.columns is None:
-            found = read_compact(self.names[0], self.format_name, self.options())
-            if found is not None:
-                return found
-        return self.read()
 
     def arguments(self) -> list[str]:
         """The words of a command line that reads the same trace."""

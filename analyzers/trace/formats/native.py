@@ -25,14 +25,16 @@ from lbal.analyzers.trace.reading.jsonlines import (
     json_object,
 )
 from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
+from lbal.analyzers.trace.reading.step_spool import StepRows, StepSpool
 from lbal.analyzers.trace.source import BLOCK_BYTES, Source
-from lbal.analyzers.trace.trace import LOADS, MAX_RANKS, REQUEST_COLUMNS, FloatArray, IntArray, StepArrays, Trace
+from lbal.analyzers.trace.step_blocks import joined
+from lbal.analyzers.trace.trace import LOADS, MAX_RANKS, REQUEST_COLUMNS, IntArray, StepArrays, Trace
 
 Time: TypeAlias = float | UnsetType | None
 Counts: TypeAlias = list[Count | None]
 Loads: TypeAlias = list[NonNegative | None]
-LONGEST_LINE = 1 << 24
-"""Bytes of a step line: its arrays, with as many ranks as there may be, take less than half of that."""
+PIECE_BYTES = 1 << 22
+"""Of lines at a time, where one block is in memory: some twenty times as much memory while they are decoded."""
 
 
 class _StepLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -117,18 +119,39 @@ class NativeFormat(TraceFormat):
 
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace, metadata as the header has it."""
-        lines = NativeLines(source)
-        for _ in lines.blocks():
-            pass
-        meta = replace(lines.meta, sha256=source.sha256)
-        frame = lines.steps.taken()
-        return lines.requests.table.trace(meta, options, steps=frame, line_of_step=lines.steps.line_of)
+        return _whole(source, options) if options.steps == "table" else _in_blocks(source, options)
 
 
-class NativeLines:
+def _whole(source: Source, options: ReadOptions) -> Trace:
+    lines = _Lines(source, BLOCK_BYTES)
+    read = list(lines.blocks())
+    meta = replace(lines.meta, sha256=source.sha256)
+    if not read:
+        return lines.requests.table.trace(meta, options)
+    steps, line = joined([rows.steps for rows in read]), np.concatenate([rows.lines for rows in read])
+    rows = StepRows(steps, read[0].unknown, line)
+    del read
+    rows.refuse_twice(source.name)
+    frame = rows.steps.frame().drop(rows.unknown)
+    return lines.requests.table.trace(meta, options, steps=frame, line_of_step=rows.line_of)
+
+
+def _in_blocks(source: Source, options: ReadOptions) -> Trace:
+    """The same trace, of whose steps one block is in memory at a time."""
+    lines, spool = _Lines(source, PIECE_BYTES), StepSpool(source.name, counted_only=options.steps == "counted")
+    for rows in lines.blocks():
+        rows.refuse_twice(source.name)
+        known = replace(lines.meta, dp_size=rows.steps.dp_size)
+        Trace.of(known, None, rows.steps.frame().drop(rows.unknown), line_of_step=rows.line_of)
+        spool.add(rows)
+    meta = replace(lines.meta, sha256=source.sha256)
+    return lines.requests.table.trace(meta, options, checked=spool.checked())
+
+
+class _Lines:
     """The lines of a native file, sorted into requests and steps block by block; `meta` is what its header says."""
 
-    def __init__(self, source: Source, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, source: Source, block_bytes: int) -> None:
         number, line, self._blocks = source.first_line(block_bytes)
         record = json_object(line, source.name, number)
         if "lbal_trace" not in record:
@@ -139,19 +162,18 @@ class NativeLines:
             raise InputError(source.name, "is missing", line=number, field="lbal_trace", expected=expected)
         self.meta = meta_of(record, source.name, source.name, number, format=NativeFormat.name)
         self.requests = _Requests(source.name)
-        self.steps = _Steps(source.name, self.meta.dp_size)
+        self._steps = _Steps(source.name, self.meta.dp_size)
         self._decoder: LineDecoder[_Line] = LineDecoder(source.name, [_StepLine, _RequestLine], _rules_for)
 
-    def blocks(self) -> Iterator[None]:
-        """Take the next block of lines into `requests` and `steps`, from which steps may be `taken` in between."""
+    def blocks(self) -> Iterator[StepRows]:
+        """The steps of each block of lines that has any; the requests are added to `requests` on the way."""
         for records, lines in self._decoder.records(self._blocks):
             is_step = np.array([type(record) is _StepLine for record in records])
-            for table, chosen in ((self.steps, is_step), (self.requests, ~is_step)):
-                if chosen.all():
-                    table.add(records, lines)
-                elif chosen.any():
-                    table.add([records[row] for row in np.flatnonzero(chosen)], lines[chosen])
-            yield
+            if not is_step.all():
+                self.requests.add([records[row] for row in np.flatnonzero(~is_step)], lines[~is_step])
+                records, lines = [records[row] for row in np.flatnonzero(is_step)], lines[is_step]
+            if records:
+                yield self._steps.rows(records, lines)
 
 
 def _rules_for(record: dict[str, Any]) -> Rules:
@@ -210,48 +232,29 @@ class _Requests:
 
 
 class _Steps:
-    """Collects step lines as arrays; `dp_size` is what the header says, or else the length of the first array."""
+    """Makes step lines arrays; `dp_size` is what the header says, or else the length of the first array."""
 
     def __init__(self, file: str, dp_size: int | None) -> None:
         self.file = file
         self.dp_size = dp_size
         self._same = _SameFields(file, STEP_RULES)
-        self._lines: list[IntArray] = []
-        self._parts: dict[str, list[FloatArray]] = {}
 
-    def add(self, records: Sequence[Any], lines: IntArray) -> None:
+    def rows(self, records: Sequence[Any], lines: IntArray) -> StepRows:
+        """The steps on some lines. Raises `InputError` where their fields or arrays differ from those before."""
         columns = self._same.columns(records, lines)
         if not any(name in columns for name in LOADS):
             missing = " or ".join(LOADS)
             raise InputError(
                 self.file, "is missing in a step line", line=int(lines[0]), field=missing, expected="one of the two"
             )
-        self._lines.append(lines)
+        arrays: dict[str, Any] = {}
         for name, values in columns.items():
             if name in PER_RANK:
                 self._check_lengths(name, values, lines)
-            kind = np.int64 if name == "step" else np.float64
-            self._parts.setdefault(name, []).append(np.array(values, dtype=kind))
-
-    def taken(self) -> pl.DataFrame | None:
-        """The steps that were added since this was called last, in the order of the file.
-
-        Raises `InputError` for a step that stands twice among them.
-        """
-        if not self._lines:
-            return None
-        self._line_of_step = np.concatenate(self._lines)
-        self._lines = []
-        self._refuse_twice(np.concatenate(self._parts["step"]))
-        arrays: dict[str, Any] = {name: np.concatenate(self._parts.pop(name)) for name in list(self._parts)}
-        unknown = [name for name in LOADS if name not in arrays]
-        arrays |= {name: np.full((len(arrays["step"]), self.dp_size or 1), np.nan) for name in unknown}
-        return StepArrays(**arrays).frame().drop(unknown)
-
-    def line_of(self, row: int) -> int:
-        """The input line of a row of the frame."""
-        assert self.dp_size is not None
-        return int(self._line_of_step[row // self.dp_size])
+            arrays[name] = np.array(values, dtype=np.int64 if name == "step" else np.float64)
+        unknown = tuple(name for name in LOADS if name not in arrays)
+        arrays |= {name: np.full((len(lines), self.dp_size or 1), np.nan) for name in unknown}
+        return StepRows(StepArrays(**arrays), unknown, lines)
 
     def _check_lengths(self, name: str, values: list[list[Any]], lines: IntArray) -> None:
         if self.dp_size is None:
@@ -266,13 +269,3 @@ class _Steps:
             problem = f"has {sizes[row]} element{'s' if sizes[row] != 1 else ''}"
             expected = f"{self.dp_size}, one per rank"
             raise InputError(self.file, problem, line=int(lines[row]), field=name, expected=expected)
-
-    def _refuse_twice(self, step: IntArray) -> None:
-        order = np.argsort(step, kind="stable")
-        again = order[1:][np.diff(step[order]) == 0]
-        if again.size:
-            row = int(again.min())
-            line = int(self._line_of_step[row])
-            raise InputError(
-                self.file, f"{step[row]} stands twice", line=line, field="step", expected="one line per step"
-            )

@@ -38,6 +38,9 @@ class ReadOptions:
     """Unit of the times of a request trace, where its format leaves it open or a file differs from its format."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names of the columns of a delimited file that no format knows: `arrival`, `prompt`, `output`, `rank`, `id`."""
+    steps: Literal["table", "blocks", "counted"] = "table"
+    """What becomes of steps: a table; blocks of a trace that may be larger than memory, where the format can give
+    them; or, of such a trace, nothing but their number, once they are checked."""
 
     def ms_per_unit(self, unit: str, ms_per_unit: float) -> float:
         """Milliseconds of a unit of time: of the one that was asked for, else of the one of the format.

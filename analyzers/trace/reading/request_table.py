@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,9 @@ import polars as pl
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.reading.base import ReadOptions
 from lbal.analyzers.trace.trace import IntArray, LineOf, Trace, TraceMeta
+
+if TYPE_CHECKING:
+    from lbal.analyzers.trace.step_blocks import CheckedSteps
 
 FAILED = "failed (0 output tokens)"
 
@@ -81,6 +84,7 @@ class RequestTable:
         *,
         fields: Mapping[str, str] | None = None,
         steps: pl.DataFrame | None = None,
+        checked: CheckedSteps | None = None,
         line_of_step: LineOf = lambda _row: None,
     ) -> Trace:
         """The checked trace of all that was added. `fields` names columns as the input does, for messages.
@@ -111,6 +115,7 @@ class RequestTable:
                 meta,
                 requests,
                 steps,
+                checked=checked,
                 strict=options.strict,
                 line_of_request=lambda row: None if lines is None else int(lines[row]),
                 line_of_step=line_of_step,

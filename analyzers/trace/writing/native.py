@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from lbal.analyzers.trace.reading.header import header_json
+from lbal.analyzers.trace.step_blocks import tables_of
 from lbal.analyzers.trace.trace import PER_STEP_COLUMNS, STEP_COLUMNS, Trace
 
 SLICE_ROWS = 1 << 18
+GROUP_ROWS = 1 << 20
 EXACT_BELOW = float(1 << 53)
 """Floats that are whole and smaller than this are written as whole numbers."""
 
 
-def write_native(trace: Trace, target: str | Path | BinaryIO, pieces: Iterable[Trace] = ()) -> None:
+def write_native(trace: Trace, target: str | Path | BinaryIO) -> None:
     """Write a trace as JSON Lines to a path (compressed where its name ends in `.gz`) or a binary stream.
 
-    `pieces` are further steps of it, which need not be in memory together.
     The same trace gives the same bytes: the archive carries no time and no name.
     """
     with ExitStack() as stack:
@@ -40,9 +41,8 @@ def write_native(trace: Trace, target: str | Path | BinaryIO, pieces: Iterable[T
                 out = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0))
         out.write(header_json(trace.meta) + b"\n")
         encoder = msgspec.json.Encoder()
-        for part in chain([trace], pieces):
-            for records in _records(part):
-                out.write(encoder.encode_lines(records))
+        for records in _records(trace):
+            out.write(encoder.encode_lines(records))
 
 
 def write_parquet(trace: Trace, directory: str | Path) -> None:
@@ -54,13 +54,25 @@ def write_parquet(trace: Trace, directory: str | Path) -> None:
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     digests = {}
-    for name, table in (("requests.parquet", trace.requests), ("steps.parquet", trace.steps)):
-        if table is not None:
-            # One row group: read back in one piece, so that an array of a column is no copy.
-            table.write_parquet(folder / name, row_group_size=max(table.height, 1))
+    if trace.requests is not None:
+        trace.requests.write_parquet(folder / "requests.parquet", row_group_size=max(trace.requests.height, 1))
+    if trace.num_steps:
+        _write_steps(trace, folder / "steps.parquet")
+    for name in ("requests.parquet", "steps.parquet"):
+        if (folder / name).exists():
             with (folder / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     (folder / "meta.json").write_bytes(msgspec.json.format(header_json(trace.meta, digests), indent=2) + b"\n")
+
+
+def _write_steps(trace: Trace, path: Path) -> None:
+    """In groups of rows, one at a time. What has few rows is one group: read back in one piece, without a copy."""
+    schema = next(tables_of(trace, 1)).schema
+
+    def tables(*_asked: object) -> Iterator[pl.DataFrame]:
+        return tables_of(trace, SLICE_ROWS)
+
+    register_io_source(tables, schema=schema).sink_parquet(path, row_group_size=GROUP_ROWS)
 
 
 def _records(trace: Trace) -> Iterator[list[dict[str, Any]]]:
@@ -68,11 +80,8 @@ def _records(trace: Trace) -> Iterator[list[dict[str, Any]]]:
     if trace.requests is not None:
         for part in trace.requests.iter_slices(SLICE_ROWS):
             yield part.to_dicts()
-    if trace.steps is not None:
-        assert trace.meta.dp_size is not None
-        steps_at_once = max(1, SLICE_ROWS // trace.meta.dp_size)
-        for part in trace.steps.iter_slices(steps_at_once * trace.meta.dp_size):
-            yield _step_lines(part, trace.meta.dp_size)
+    for table in tables_of(trace, SLICE_ROWS):
+        yield _step_lines(table, trace.meta.dp_size or 1)
 
 
 def _step_lines(part: pl.DataFrame, dp_size: int) -> list[dict[str, Any]]:

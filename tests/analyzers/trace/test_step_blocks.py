@@ -1,7 +1,9 @@
-"""A trace larger than memory is validated and converted piece by piece, with the same outcome as in one go."""
+"""A trace larger than memory is read block by block, with the same outcome as in one go."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import subprocess
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from lbal.analyzers.trace import source as source_module
-from lbal.analyzers.trace.formats import ReadOptions, folding, read_trace
+from lbal.analyzers.trace.formats import ReadOptions, native, read_trace
+from lbal.analyzers.trace.reading import step_spool
 from lbal.cli.main import run
 
 HEADER = {"lbal_trace": 1, "dp_size": 2, "max_num_seqs": 9}
@@ -32,15 +36,10 @@ def written(path, *records):
     return str(path)
 
 
-def in_small_pieces(monkeypatch):
-    monkeypatch.setattr(folding, "FOLD_ABOVE_BYTES", 0)
-    monkeypatch.setattr(folding, "PIECE_BYTES", 400)
+def in_small_blocks(monkeypatch):
+    monkeypatch.setattr(native, "PIECE_BYTES", 400)
+    monkeypatch.setattr(step_spool, "KEEP_BYTES", 1000)
     monkeypatch.setattr(source_module, "HEAD_BYTES", 200)
-
-
-@pytest.fixture
-def small_pieces(monkeypatch):
-    in_small_pieces(monkeypatch)
 
 
 STEPS = [step(number) for number in range(40)]
@@ -61,19 +60,38 @@ TRACES = {
 
 
 @pytest.mark.parametrize("name", TRACES)
-@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
-def test_pieces_are_converted_to_the_same_bytes(tmp_path, capsys, monkeypatch, name, suffix):
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_blocks_are_converted_to_the_same_bytes(tmp_path, capsys, monkeypatch, name, suffix):
     path = written(tmp_path / "t.jsonl", *TRACES[name])
     assert run(["convert", path, str(tmp_path / f"whole{suffix}")]) == 0
     assert run(["validate", path, "--json"]) == 0
     whole = capsys.readouterr()
-    in_small_pieces(monkeypatch)
-    assert run(["convert", path, str(tmp_path / f"pieces{suffix}")]) == 0
+    in_small_blocks(monkeypatch)
+    assert run(["convert", path, str(tmp_path / f"blocks{suffix}")]) == 0
     assert run(["validate", path, "--json"]) == 0
-    pieces = capsys.readouterr()
-    assert (tmp_path / f"pieces{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
-    assert pieces.out == whole.out
-    assert pieces.err.replace("pieces.", "whole.") == whole.err
+    blocks = capsys.readouterr()
+    for name, written_at_once in contents(tmp_path / f"whole{suffix}").items():
+        assert contents(tmp_path / f"blocks{suffix}")[name] == written_at_once, name
+    assert blocks.out == whole.out
+    assert blocks.err.replace("blocks.", "whole.") == whole.err
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()} if path.is_dir() else {"": path.read_bytes()}
+
+
+@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zstd"])
+def test_a_stream_is_read_like_a_file(tmp_path, capsys, monkeypatch, name, packed):
+    path = written(tmp_path / "t.jsonl", *TRACES[name])
+    assert run(["convert", path, "-"]) == 0
+    whole = capsys.readouterr().out
+    data = Path(path).read_bytes()
+    data = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}[packed](data)
+    in_small_blocks(monkeypatch)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run(["convert", "-", "-"]) == 0
+    assert capsys.readouterr().out == whole
 
 
 BAD = {
@@ -90,76 +108,50 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("command", ["validate", "convert"])
-def test_pieces_are_refused_with_the_same_words(tmp_path, capsys, monkeypatch, name, command):
+def test_blocks_are_refused_with_the_same_words(tmp_path, capsys, monkeypatch, name, command):
     path = written(tmp_path / "t.jsonl", *BAD[name])
     arguments = [command, path, *([str(tmp_path / "out.jsonl")] if command == "convert" else [])]
     assert run(arguments) == 2
     whole = capsys.readouterr().err
-    in_small_pieces(monkeypatch)
+    in_small_blocks(monkeypatch)
     assert run(arguments) == 2
     assert capsys.readouterr().err == whole
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_the_survey_is_taken_where_it_can_be(tmp_path, small_pieces):
-    found = folding.survey(written(tmp_path / "t.jsonl", *TRACES["requests first"]), None, ReadOptions())
-    assert found is not None
-    assert (found.num_steps, found.trace.num_requests) == (40, 30)
-    assert len(list(found.step_pieces())) > 5
-    assert folding.survey(written(tmp_path / "u.jsonl", *TRACES["steps out of order"]), None, ReadOptions()) is None
-    assert folding.survey("-", None, ReadOptions()) is None
-
-
-@pytest.mark.parametrize("name", sorted(TRACES.keys() - {"steps out of order", "clocks that run backwards"}))
-def test_a_compact_trace_has_the_steps_and_requests_of_the_whole_one(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", TRACES)
+def test_blocks_hold_the_steps_and_requests_of_the_whole_trace(tmp_path, monkeypatch, name):
     path = written(tmp_path / "t.jsonl", *TRACES[name])
     whole = read_trace(path)
-    in_small_pieces(monkeypatch)
-    compact = folding.read_compact(path, None, ReadOptions())
-    assert compact is not None
-    assert compact.steps is None
-    assert compact.meta == whole.meta
-    assert compact.num_steps == whole.num_steps
-    assert (compact.requests is None) == (whole.requests is None)
+    in_small_blocks(monkeypatch)
+    trace = read_trace(path, options=ReadOptions(steps="blocks"))
+    assert trace.steps is None
+    assert len(list(trace.blocks)) > 5 or name == "steps out of order"
+    assert trace.meta == whole.meta
+    assert trace.num_steps == whole.num_steps
+    assert (trace.requests is None) == (whole.requests is None)
     if whole.requests is not None:
-        assert compact.requests.equals(whole.requests)
+        assert trace.requests.equals(whole.requests)
     expected = vars(whole.step_arrays())
-    for field, array in vars(compact.step_arrays()).items():
-        assert (array is None) == (expected[field] is None), field
-        if array is not None:
-            np.testing.assert_array_equal(array, expected[field])
+    for _time in range(2):
+        for field, array in vars(trace.step_arrays()).items():
+            assert (array is None) == (expected[field] is None), field
+            if array is not None:
+                np.testing.assert_array_equal(array, expected[field])
 
 
 @pytest.mark.parametrize(
     "flags", [[], ["--max-num-seqs", "9"], ["--bands"], ["-o", "c.html", "-o", "c.perfetto.json", "--force"]]
 )
-def test_a_compact_trace_is_analyzed_to_the_same_bytes(tmp_path, capsys, monkeypatch, flags):
+def test_blocks_are_analyzed_to_the_same_bytes(tmp_path, capsys, monkeypatch, flags):
     monkeypatch.chdir(tmp_path)
     full = [step(number, num_running=[9, 9], compute_ms=[3 + number % 5, 4.5]) for number in range(80)]
     path = written(tmp_path / "t.jsonl", {**HEADER, "max_num_seqs": 9}, *full)
     assert run(["analyze", path, "--json", *flags]) == 0
     whole = capsys.readouterr()
-    in_small_pieces(monkeypatch)
+    in_small_blocks(monkeypatch)
     assert run(["analyze", path, "--json", *flags]) == 0
     assert capsys.readouterr() == whole
-
-
-def test_a_file_that_changes_between_the_passes_is_refused_and_nothing_is_written(
-    tmp_path, capsys, monkeypatch, small_pieces
-):
-    path = tmp_path / "t.jsonl"
-    written(path, *TRACES["steps"])
-    inner = folding.survey
-
-    def survey(*arguments):
-        found = inner(*arguments)
-        written(path, HEADER, *STEPS[:-1])
-        return found
-
-    monkeypatch.setattr(folding, "survey", survey)
-    assert run(["convert", str(path), str(tmp_path / "out.jsonl")]) == 2
-    assert "was changed while it was read" in capsys.readouterr().err
-    assert not (tmp_path / "out.jsonl").exists()
 
 
 MEASURE = """
@@ -173,7 +165,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in KiB")
 @pytest.mark.parametrize(("command", "growth"), [("validate", 60), ("convert", 60), ("analyze", 420)])
 def test_memory_is_bounded(tmp_path, command, growth):
-    """Whole, 80 MB more take some 800 MB more: nothing of that piece by piece, half of it as arrays alone."""
+    """Whole, 80 MB more take some 800 MB more: nothing of that block by block."""
     peaks = []
     for megabytes in (40, 120):
         path = tmp_path / f"{megabytes}.jsonl"
@@ -195,10 +187,3 @@ def test_memory_is_bounded(tmp_path, command, growth):
         assert code == "0"
         peaks.append(int(peak) / 1024)
     assert peaks[1] < peaks[0] + growth, peaks
-
-
-def test_the_whole_reading_sees_the_same_trace(tmp_path):
-    path = written(tmp_path / "t.jsonl", *TRACES["requests in between"])
-    trace = read_trace(path)
-    assert (trace.num_steps, trace.num_requests) == (40, 30)
-    assert Path(path).exists()
