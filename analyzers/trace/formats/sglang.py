@@ -11,7 +11,7 @@ from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import LineClock, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.sglang_log import COLUMNS, RANK, batch_lines
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, batch_lines
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -21,7 +21,6 @@ DP_SIZE = re.compile(rb"\bdp_size=(\d{1,4})\b")
 SGLANG = re.compile(rb"server_args=ServerArgs\(|sglang(?![:_\w])|max_total_num_tokens=\d")
 MANGLED = "lines that are cut or mangled"
 PREFILLS = "prefill lines beside sampled decode lines (they have no decode load)"
-EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment)"
 SAMPLES = (
     "SGLang prints a decode line every 40 decode passes of a rank (--decode-log-interval), and ranks count their own: "
     f"load over time, no claim on single steps; every step: start the server with {EVERY_STEP}"

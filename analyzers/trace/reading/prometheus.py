@@ -77,7 +77,7 @@ def _lines(source: Source) -> Iterator[tuple[int, str | float]]:
     for block in source.blocks(text=False):
         for number, data in block.lines():
             text = data.decode("utf-8", errors="replace")
-            moment = _moment(text)
+            moment = moment_ms(text)
             if moment is not None:
                 yield number, moment
             elif text.lstrip().startswith("{") and (wrapped := _unwrapped(data)):
@@ -102,7 +102,7 @@ def _unwrapped(data: bytes) -> tuple[float | None, str] | None:
         return None
     moment = next((record[key] for key in _TIME_KEYS if key in record), None)
     if isinstance(moment, str):
-        return _moment(moment), texts[0]
+        return moment_ms(moment), texts[0]
     if isinstance(moment, int | float) and not isinstance(moment, bool):
         return _epoch_ms(float(moment)), texts[0]
     return None, texts[0]
@@ -120,7 +120,7 @@ def _sample(found: re.Match[str] | None) -> Sample | None:
         return None
 
 
-def _moment(text: str) -> float | None:
+def moment_ms(text: str) -> float | None:
     """The time in ms since 1970 with which a line begins; UTC where it has no time zone."""
     try:
         if found := _ISO.match(text):

@@ -9,6 +9,8 @@ import numpy as np
 from lbal.analyzers.trace.reading.log_lines import LineClock
 from lbal.analyzers.trace.trace import FloatArray
 
+EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment)"
+"""What makes the server log every pass."""
 LINE = re.compile(rb"^([^\n]{0,400}?)\b(Decode|Prefill) batch(?: \[(\d{1,15})\])?[.,] ([^\n]*)(\n?)", re.MULTILINE)
 LOOKS_LIKE_ONE = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#")
 FIELD = re.compile(

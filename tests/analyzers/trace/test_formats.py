@@ -86,6 +86,9 @@ TEXTS = {
         for second in (1, 2)
         for rank in (0, 1)
     ),
+    "sglang-loads": '{"timestamp": "2026-08-22T10:00:00+00:00", "version": "0.5.23", "loads": [{"dp_rank": 0, '
+    '"num_running_reqs": 3, "num_used_tokens": 900}, {"dp_rank": 1, "num_running_reqs": 4, "num_used_tokens": 700}]}\n',
+    "sglang-prometheus": 'sglang:num_running_reqs{dp_rank="0"} 3.0\nsglang:num_running_reqs{dp_rank="1"} 4.0\n',
     "fpm": "".join(record(rank, step) for step in (7, 8) for rank in (0, 1)),
 }
 

@@ -112,8 +112,7 @@ def test_a_log_without_batch_lines_says_what_would_write_them(read) -> None:
 
 
 def test_a_scrape_is_not_taken_for_a_log_without_batch_lines(read) -> None:
-    with pytest.raises(InputError, match="no known trace format"):
-        read('sglang:num_running_reqs{dp_rank="3",tp_rank="3"} 33.0\n')
+    assert read('sglang:num_running_reqs{dp_rank="3",tp_rank="3"} 33.0\n').meta.format == "sglang-prometheus"
 
 
 FIELD_ROWS = {
