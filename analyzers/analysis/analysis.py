@@ -20,7 +20,7 @@ from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
 from lbal.analyzers.errors import InputError, UsageError
-from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures
+from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures, undefined_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
 
@@ -44,6 +44,8 @@ class StepAnalysis:
     work_factor: FloatArray | None
     """(G,) factor of each rank against the median one (`calibration/rank_times.py`), NaN where unknown; None without
     `compute_ms`."""
+    undefined: Mapping[str, str]
+    """Why the steps leave metrics undefined, by name."""
     notes: tuple[str, ...]
     headroom: Mapping[str, Measure]
     """How much of the idle was avoidable: always modelled, as it asks what other placements would have taken."""
@@ -137,7 +139,9 @@ def analyze_steps(
         notes += contradicted_model(steps, model)
     if trace.meta.format in TABULAR:
         notes += waiting_beside_free_slots(steps, max_num_seqs, trace.meta.kv_capacity)
-    figures = step_figures(WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), lacks=known.lacks))
+    window_steps = WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), lacks=known.lacks)
+    figures = step_figures(window_steps)
+    undefined = undefined_figures(window_steps, figures)
     figures |= _request_figures(trace, steps, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1
@@ -157,6 +161,7 @@ def analyze_steps(
         rank_times=bases.rank_times,
         step_times=bases.step_times,
         work_factor=None if told is None else _work_factor(told),
+        undefined=undefined,
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
         lengths_known=single is not None,

@@ -48,6 +48,7 @@ def without_unknown(run: Run, known: KnownPart, resolution: Resolution) -> Run:
     }
     if known.is_whole and not unavailable:
         return run
+    unavailable = {**run.details.get("unavailable", {}), **unavailable}
     details: dict[str, Any] = {**run.details, "unavailable": unavailable}
     idle_is = []
     if known.lacks is not None:

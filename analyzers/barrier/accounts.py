@@ -50,8 +50,11 @@ class StepSums(NamedTuple):
     idle_ms: FloatArray
     slowest_ms: FloatArray
     max_kv_tokens: FloatArray
+    min_kv_tokens: FloatArray
     total_kv_tokens: FloatArray
     running: FloatArray
+    max_running: FloatArray
+    min_running: FloatArray
     straggler: IntArray
     straggler_kv_tokens: FloatArray
     power_curve: FloatArray
@@ -90,9 +93,13 @@ class BarrierAccounts:
     slowest_ms: FloatArray
     """The largest rank time."""
     max_kv_tokens: FloatArray
+    min_kv_tokens: FloatArray
     total_kv_tokens: FloatArray
     running: FloatArray
     """Running requests, summed over ranks: the tokens that the step emits."""
+    max_running: FloatArray
+    """Running requests of the rank that has most, and of the one that has fewest."""
+    min_running: FloatArray
     straggler: IntArray
     """The rank with the largest rank time (the lowest of equals)."""
     straggler_kv_tokens: FloatArray
@@ -241,6 +248,9 @@ class Whole(NamedTuple):
     tokens: float
     running: float
     max_tokens: float
+    min_tokens: float
+    max_running: float
+    min_running: float
     slowest: float
     """The largest rank time."""
     slowest_modelled: float
@@ -258,18 +268,23 @@ def rank_times(work: Work, step: int, rank: int) -> tuple[float, float, float]:
 
 def whole_step(work: Work, step: int) -> Whole:
     """Sums and maxima of a step over the ranks. Written for compilation."""
-    tokens, running, max_tokens = 0.0, 0.0, 0.0
+    tokens, running = 0.0, 0.0
+    max_tokens, min_tokens, max_running, min_running = 0.0, np.inf, 0.0, np.inf
     slowest, slowest_modelled, slowest_plain, straggler = -1.0, 0.0, 0.0, 0
     for rank in range(work.tokens.shape[1]):
         plain, modelled, took = rank_times(work, step, rank)
         tokens += work.tokens[step, rank]
         running += work.running[step, rank]
         max_tokens = max(max_tokens, work.tokens[step, rank])
+        min_tokens = min(min_tokens, work.tokens[step, rank])
+        max_running = max(max_running, work.running[step, rank])
+        min_running = min(min_running, work.running[step, rank])
         slowest_plain = max(slowest_plain, plain)
         slowest_modelled = max(slowest_modelled, modelled)
         if took > slowest:
             slowest, straggler = took, rank
-    return Whole(tokens, running, max_tokens, slowest, slowest_modelled, slowest_plain, straggler)
+    loads = (tokens, running, max_tokens, min_tokens, max_running, min_running)
+    return Whole(*loads, slowest, slowest_modelled, slowest_plain, straggler)
 
 
 def add_ranks(work: Work, step: int, whole: Whole, by_step: StepSums, by_rank: RankSums) -> None:
@@ -355,8 +370,11 @@ def sum_up(
         add_curves(work, step, whole, by_step)
         by_step.slowest_ms[step] = whole.slowest
         by_step.max_kv_tokens[step] = whole.max_tokens
+        by_step.min_kv_tokens[step] = whole.min_tokens
         by_step.total_kv_tokens[step] = whole.tokens
         by_step.running[step] = whole.running
+        by_step.max_running[step] = whole.max_running
+        by_step.min_running[step] = whole.min_running
         by_step.straggler[step] = whole.straggler
         by_step.straggler_kv_tokens[step] = work.tokens[step, whole.straggler]
 

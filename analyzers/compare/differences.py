@@ -110,11 +110,19 @@ def figures(run: Run) -> dict[str, Measure]:
 
 
 def differences(base: Run, head: Run) -> list[Difference]:
-    """The metrics that either run has, in the order of the table; verdicts are corrected for their number."""
+    """The metrics that either run has, in the order of the table; verdicts are corrected for their number.
+
+    How far ranks are apart is told in many figures that say nearly the same: they would blunt all other verdicts, and
+    are compared only by a gate that asks for them.
+    """
     known = figures(base), figures(head)
     intervals = Intervals.of(base, head)
     values = [{name: part[name].value if name in part else math.nan for name in METRICS} for part in known]
-    present = [name for name in METRICS if name in known[0] or name in known[1]]
+    present = [
+        name
+        for name, metric in METRICS.items()
+        if metric.group != "spread" and (name in known[0] or name in known[1])
+    ]
     return corrected([difference(intervals, name, values[0][name], values[1][name]) for name in present])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.metrics.energy import ENERGY
@@ -12,11 +13,15 @@ from lbal.analyzers.metrics.headroom import HEADROOM
 from lbal.analyzers.metrics.latency import LATENCY
 from lbal.analyzers.metrics.metric import SMALLEST_SHARE, Bases, Basis, Better, Group, Measure, Metric, Place
 from lbal.analyzers.metrics.prefill import PREFILL
+from lbal.analyzers.metrics.spread import SHARES as SPREAD_SHARES
+from lbal.analyzers.metrics.spread import SPREAD, SPREAD_ROWS
 from lbal.analyzers.metrics.steps import BALANCE, USE
 
 __all__ = [
     "METRICS",
     "SMALLEST_SHARE",
+    "SPREAD_ROWS",
+    "SPREAD_SHARES",
     "Bases",
     "Basis",
     "Better",
@@ -29,10 +34,11 @@ __all__ = [
     "measure",
     "names_in",
     "step_figures",
+    "undefined_figures",
 ]
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for group in (BALANCE, PREFILL, LATENCY, USE, ENERGY, HEADROOM) for metric in group
+    metric.name: metric for group in (BALANCE, SPREAD, PREFILL, LATENCY, USE, ENERGY, HEADROOM) for metric in group
 }
 """By name, in the order of tables that show all of them."""
 
@@ -55,6 +61,13 @@ def step_figures(steps: WindowSteps) -> dict[str, float]:
     """
     values = {metric.name: float(metric.of_steps(steps)) for metric in _of_steps(steps) if metric.of_steps}
     return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def undefined_figures(steps: WindowSteps, known: Mapping[str, Any]) -> dict[str, str]:
+    """Why figures of these steps are not among the `known` ones, by name, where their records say it."""
+    return {
+        metric.name: metric.undefined for metric in _of_steps(steps) if metric.undefined and metric.name not in known
+    }
 
 
 def _of_steps(steps: WindowSteps) -> Iterator[Metric]:

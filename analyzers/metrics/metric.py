@@ -16,8 +16,8 @@ from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 Basis = Literal["measured", "sampled", "modelled"]
 WEAKEST_LAST: tuple[Basis, ...] = ("measured", "sampled", "modelled")
 Better = Literal["lower", "higher", "neither"]
-Group = Literal["balance", "latency", "energy", "headroom"]
-"""The table of the page that shows the metric."""
+Group = Literal["balance", "spread", "latency", "energy", "headroom"]
+"""The table that shows the metric; those of `spread` have one of their own, and are in no table of all metrics."""
 Input = Literal["loads", "rank_times", "step_times", "requests", "model"]
 """What a value is computed from. `model`: the value rests on a model even where everything was recorded."""
 Column = Literal[
@@ -67,6 +67,8 @@ class Metric:
     """Computed only for traces that lack this load, of which the metric takes the place."""
     needs_every_step: bool = False
     """Whether it is a total or a quantile over steps: samples of the steps give no value."""
+    undefined: str = ""
+    """Why steps whose loads are known may still leave it undefined, for people."""
     needs_size: Literal["max_num_seqs", "kv_capacity"] | None = None
     """What `of_steps` needs of the size of a rank; without it there is no value."""
     of_reference: float | None = None

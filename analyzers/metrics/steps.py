@@ -23,6 +23,12 @@ def kv_time_fraction(totals: RunTotals, per_token_s: float) -> float:
     return per_token_s * 1e3 * totals.straggler_kv_tokens / totals.time_ms
 
 
+def speed_of_light(steps: WindowSteps) -> float:
+    """Tokens per second if every step had taken its time * balance ratio; TensorRT-LLM's speed-of-light throughput."""
+    least_ms = float((steps.accounts.step_ms * steps.accounts.balance_ratio).sum())
+    return steps.totals.tokens / least_ms * 1e3 if least_ms > 0 else math.nan
+
+
 def balance_speedup(time_ms: float, balanced_ms: float) -> float:
     """How much faster perfect balance would be; infinite where nothing but waiting takes time."""
     return time_ms / balanced_ms if balanced_ms > 0 else math.inf
@@ -143,6 +149,16 @@ BALANCE = [
         of_totals=tokens_per_second,
         ratio=("tokens", "time_ms"),
         shown={"comparison": 40, "page_tiles": 20, "page_rows": 30, "markdown_rows": 20, "bands": 10},
+    ),
+    Metric(
+        "sol_tokens_per_second",
+        "tokens/s",
+        "neither",
+        "speed-of-light throughput",
+        "sum of running requests / sum of step time * mean(L)/max(L), as if all of a step followed its KV tokens",
+        needs_loads=("kv_tokens", "num_running"),
+        rests_on=("loads", "step_times", "model"),
+        of_steps=speed_of_light,
     ),
 ]
 USE = [

@@ -37,7 +37,7 @@ class Drawing:
         if "timeline" not in self.needs:
             return []
         shown = [run.timeline for run in runs if run.timeline is not None]
-        if not shown and any(run.details.get("unavailable") or run.details.get("idle_is") for run in runs):
+        if not shown and any("idle_is" in run.details for run in runs):
             problem = "shows single steps of all ranks with KV tokens and requests, which the trace does not tell"
             raise UsageError(f"-o name.perfetto.json: {problem}, expected another report")
         if not shown:

@@ -14,6 +14,7 @@ from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
+from lbal.cli.reports.parts.spread import spread_table, spread_title
 from lbal.cli.reports.table import (
     context_lines,
     demand_table,
@@ -112,6 +113,9 @@ def _runs(result: Result) -> Iterator[list[str]]:
     for title, section in (("Energy", result.energy), ("Bands", result.bands), ("Fidelity", result.fidelity)):
         if section.get("findings"):
             yield [f"### {title}", "", *[f"- {escaped(line)}" for line in section["findings"]]]
+    if result.command == "analyze":
+        for run in runs[:MOST_DETAILED_RUNS]:
+            yield from _spread(run)
     for run in runs[:MOST_DETAILED_RUNS]:
         yield from _details(run)
 
@@ -137,6 +141,13 @@ def _intervals(runs: Sequence[Run]) -> Iterator[list[str]]:
     if rows:
         yield ["### 95% intervals of the means over seeds"]
         yield markdown_table(columns, rows, 2)
+
+
+def _spread(run: Run) -> Iterator[list[str]]:
+    columns, rows, left = spread_table(run)
+    if rows:
+        yield [f"### {escaped(spread_title(run))}"]
+        yield markdown_table(columns, rows, left)
 
 
 def _details(run: Run) -> Iterator[list[str]]:

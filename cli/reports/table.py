@@ -33,6 +33,7 @@ from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.parts.bars import drawings
 from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
 from lbal.cli.reports.parts.fitting import fitted
+from lbal.cli.reports.parts.spread import spread_table, spread_title
 
 PIPE_WIDTH = 10_000
 
@@ -291,7 +292,7 @@ def shown_names(runs: Sequence[Run]) -> Sequence[str]:
     """The metrics that a table of these runs shows."""
     if len(runs) > 1 or runs[0].policy is not None:
         return names_in("comparison")
-    return list(METRICS)
+    return [name for name, metric in METRICS.items() if metric.group != "spread"]
 
 
 def _details(run: Run, width: int) -> Iterator[RenderableType]:
@@ -304,6 +305,10 @@ def _details(run: Run, width: int) -> Iterator[RenderableType]:
             if share or cause not in ("speed", "unexplained")
         ]
         yield from fitted(["cause", "meaning", "rank-time", "of the idle"], rows, 2, width)
+    columns, rows, text = spread_table(run)
+    if rows:
+        yield Text(f"\n{spread_title(run)}", style="bold")
+        yield from fitted(columns, rows, text, width)
     if run.ranks:
         yield Text("\nRanks: shares of time and of steps, mean loads", style="bold")
         yield from fitted(*rank_table(run), width)

@@ -169,7 +169,11 @@ def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:
         ranks=ranks,
         attribution=attribution(accounts),
         worst_steps=worst_steps(accounts),
-        details={"rank_times": analysis.rank_times, "step_times": analysis.step_times},
+        details={
+            "rank_times": analysis.rank_times,
+            "step_times": analysis.step_times,
+            **({"unavailable": dict(analysis.undefined)} if analysis.undefined else {}),
+        },
         headroom=analysis.headroom,
         series=step_series(accounts, analysis.model, view, outputs),
     )

@@ -10,6 +10,7 @@ from lbal.analyzers.wording.numbers import mean_load, percent, shown_unit, shown
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 from lbal.cli.reports.page import selection
 from lbal.cli.reports.page.markup import escaped, folded, paragraphs, table
+from lbal.cli.reports.parts.spread import TITLE, spread_table, spread_title
 
 GROUPS: dict[str, Group] = {
     "Balance and throughput": "balance",
@@ -72,7 +73,18 @@ def metric_tables(result: Result) -> str:
         for title, group in GROUPS.items()
     ]
     told = "" if len(runs) == 1 else paragraphs(["◂ marks the best of a row, where one direction is better."], "rule")
+    if result.command == "analyze":
+        parts += map(_spread_rows, runs)
+    elif apart := _metric_rows("", runs, [name for name, metric in METRICS.items() if metric.group == "spread"]):
+        parts.append(folded(TITLE, apart))
     return "".join(parts) + told
+
+
+def _spread_rows(run: Run) -> str:
+    """How far apart the ranks of a trace are."""
+    columns, rows, text = spread_table(run)
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    return table(columns, cells, numbers=slice(text, None), caption=spread_title(run)) if rows else ""
 
 
 def headroom_table(runs: Sequence[Run]) -> str:

@@ -53,20 +53,31 @@ def basis_by_name(trace, **columns):
 
 def test_what_is_measured_follows_from_what_the_trace_has():
     """Spelled out by name, so that a wrong `rests_on` of any record shows."""
-    loads = {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean", "slot_use", "steps"}
+    spread = {name for name, metric in METRICS.items() if metric.group == "spread"}
+    some_hold_none = {f"{name}_max_over_min_p{share}" for name in ("kv_tokens", "running") for share in (90, 95)}
+    loads = (spread - some_hold_none) | {
+        "imbalance_tokens_mean",
+        "balance_ratio_mean",
+        "imbalance_ratio_mean",
+        "slot_use",
+        "steps",
+    }
     times = {"tokens_per_second", "makespan_s"}
     found = basis_by_name(read_trace(str(SAMPLES / "skewed_8_ranks.jsonl")), without=["compute_ms"])
     of_steps = {
         name
         for name, metric in METRICS.items()
         if metric.of_steps and metric.only_without is None and metric.needs_size != "kv_capacity"
-    }
+    } - some_hold_none
     assert of_steps <= set(found)
     assert {name for name in of_steps if found[name] == "measured"} == loads | times
     found = basis_by_name(read_trace(str(SAMPLES / "skewed_8_ranks.jsonl")), without=["compute_ms", "step_ms"])
     assert {name for name in of_steps if found[name] == "measured"} == loads
     found = basis_by_name(read_trace(str(SAMPLES / "two_ranks_three_steps.jsonl")))
-    assert {name for name in of_steps & set(found) if found[name] == "modelled"} == {"kv_time_fraction"}
+    assert {name for name in of_steps & set(found) if found[name] == "modelled"} == {
+        "kv_time_fraction",
+        "sol_tokens_per_second",
+    }
 
 
 @pytest.mark.parametrize(

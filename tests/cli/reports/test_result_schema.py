@@ -82,6 +82,36 @@ def test_the_result_of_every_command_fits_the_published_schema(name, stored, cap
     OPEN.validate(record)
 
 
+LOGS = {
+    "counts alone": ({}, {"num_running": [8, 0]}),
+    "tokens alone": ({"kv_capacity": 500}, {"kv_tokens": [300, 100], "step_ms": 40}),
+    "samples": ({"resolution": "sampled"}, {"kv_tokens": [300, 100], "num_running": [2, 2], "start_ms": 0}),
+    "some of the ranks": ({"dp_size": 4}, {"num_running": [None, None, 3, 1], "kv_tokens": [None, None, 30, 10]}),
+    "steps without work": ({}, {"num_running": [0, 0], "kv_tokens": [0, 0]}),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_what_a_trace_does_not_tell_fits_the_published_schema(name, tmp_path, capsys):
+    header, step = LOGS[name]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({"lbal_trace": 1, **header}, {"step": 0, **step})))
+    assert run(["analyze", str(path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(record)] == []
+
+
+def test_the_log_of_an_engine_fits_the_published_schema(tmp_path, capsys):
+    path = tmp_path / "server.log"
+    decode = "Decode batch, #running-req: {0}, #token: {0}00, token usage: 0.41, gen throughput (token/s): 40.0, #queue-req: 0"
+    path.write_text(
+        "".join(f"[2026-03-17 17:35:07 DP{rank} TP{rank}] {decode.format(rank + 1)}\n" for rank in range(2))
+    )
+    assert run(["analyze", str(path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(record)] == []
+
+
 def test_every_command_that_prints_a_result_is_held_to_the_schema():
     from lbal.cli.app import app
     from lbal.cli.commands.list import list_app
