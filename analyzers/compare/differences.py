@@ -119,9 +119,7 @@ def differences(base: Run, head: Run) -> list[Difference]:
     intervals = Intervals.of(base, head)
     values = [{name: part[name].value if name in part else math.nan for name in METRICS} for part in known]
     present = [
-        name
-        for name, metric in METRICS.items()
-        if metric.group != "spread" and (name in known[0] or name in known[1])
+        name for name, metric in METRICS.items() if metric.group != "spread" and (name in known[0] or name in known[1])
     ]
     return corrected([difference(intervals, name, values[0][name], values[1][name]) for name in present])
 
