@@ -11,7 +11,7 @@ from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import LineClock, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, batch_lines
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, batch_lines, is_plain_dp
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -26,18 +26,25 @@ SAMPLES = (
     f"load over time, no claim on single steps; every step: start the server with {EVERY_STEP}"
 )
 THROUGHPUT = (
-    "step times are running requests * accept len / gen throughput: means over the passes since the rank's last line"
+    "step times are running requests * accept len / gen throughput: means over the passes since the rank's last line, "
+    "with its pauses; of several ranks the shortest counts"
 )
 ONLY_PREFILL = (
     "the log has prefill lines alone, so nothing is known of decode: its lines are in the log of the decode server, or "
     "were filtered out"
 )
 PER_SECOND = "new tokens are added up by rank and second, as the lines do not number the passes"
+PLAIN_DP = (
+    "no rank prints a TP of its own, as under DP attention: under plain data parallelism ranks are copies of the "
+    "server that do not wait for one another, and barrier idle does not apply to them"
+)
 LOST = (
     "{lost:,} numbers of passes are missing on ranks that go on behind them with the requests that they had: lines are "
     "lost there, and what these ranks did in these passes is unknown"
 )
 LATE_STEPS = 4
+NEXT_LINES, MOST_OF_USUAL = 5, 3.0
+"""A rank's first step time, if it is more than so many times the median of its next ones, is no step time."""
 
 
 class SglangReader(LogReader):
@@ -68,6 +75,8 @@ class SglangReader(LogReader):
 
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The rows of all ranks. Whether they are steps is known at the end, so they are kept until then."""
+        if is_plain_dp(plain(source.wide_head)):
+            records.note(PLAIN_DP)
         clock, starts, mangled, tables = LineClock(), 0, 0, []
         for block in source.blocks(text=False):
             data = plain(block.data)
@@ -119,6 +128,7 @@ def _passes(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: 
     if found.lost:
         records.note(LOST.format(lost=found.lost))
     columns["idle_before"] = found.idle_before.astype(np.float64)
+    columns["step_ms"] = np.where(found.follows_decode, columns["step_ms"], np.nan)  # else it holds other passes too
     columns["num_running"] = np.where(prefill, np.nan, columns["num_running"])  # of them no one decodes in a prefill
     _extend(columns, records)
 
@@ -144,11 +154,26 @@ def _prefill_alone(columns: dict[str, FloatArray], records: RankStepsBuilder) ->
 
 
 def _extend(columns: dict[str, FloatArray], records: RankStepsBuilder, without: tuple[str, ...] = ()) -> None:
+    columns["step_ms"] = _without_start(columns)
     if np.isfinite(columns["step_ms"]).any():
         records.note(THROUGHPUT)
+        records.times_hold_pauses = True
     leave_out = ("tokens_per_request", "is_damaged", *without)
     if len(columns["rank"]):
         records.extend({name: column for name, column in columns.items() if name not in leave_out})
+
+
+def _without_start(columns: dict[str, FloatArray]) -> FloatArray:
+    """Step times without the first one of a rank where it holds the time since the start of the server."""
+    keys = ("run", "rank", "step_ms")
+    frame = pl.DataFrame({name: columns[name] for name in keys}, nan_to_null=True).with_row_index()
+    timed = frame.drop_nulls("step_ms")
+    usual = pl.col("step_ms").slice(1, NEXT_LINES).median()
+    first = timed.group_by("run", "rank").agg(pl.col("index").first(), pl.col("step_ms").first().alias("took"), usual)
+    too_long = first.filter(pl.col("took") > MOST_OF_USUAL * pl.col("step_ms"))["index"].to_numpy()
+    step_ms = columns["step_ms"].copy()
+    step_ms[too_long] = np.nan
+    return step_ms
 
 
 def _only(columns: dict[str, FloatArray], keep: BoolArray) -> dict[str, FloatArray]:

@@ -46,6 +46,8 @@ class MissingNumbers:
 
     idle_before: BoolArray
     """For each line: the numbers missing since the rank's last line are passes without work."""
+    follows_decode: BoolArray
+    """For each line: the rank's line of the pass before is there, and is one of decode; or nothing is known before."""
     lost: int
     """Numbers that are missing because lines are lost, or may be."""
 
@@ -74,7 +76,9 @@ def missing_numbers(lines: RankLines, *, others_damaged: bool) -> MissingNumbers
     idle = anew & ~damaged & (length > longest_lost)
     idle_before = np.zeros(len(order), np.bool_)
     idle_before[behind_gap[idle]] = True
-    return MissingNumbers(idle_before, int(length[~idle].sum()))
+    follows_decode = np.ones(len(order), np.bool_)
+    follows_decode[behind[same]] = (missing == 0)[same] & ~(lines.is_prefill | lines.is_damaged)[before[same]]
+    return MissingNumbers(idle_before, follows_decode, int(length[~idle].sum()))
 
 
 def _same(values: FloatArray, before: IntArray, behind: IntArray) -> BoolArray:

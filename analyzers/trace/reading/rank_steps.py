@@ -68,6 +68,7 @@ class RankSteps:
     alignment: Alignment
     resolution: Resolution
     gaps_are_idle: bool
+    times_hold_pauses: bool
     skipped: Mapping[str, int]
     """Lines that were not used: reason -> count."""
     notes: tuple[str, ...]
@@ -82,6 +83,8 @@ class RankStepsBuilder:
         self.resolution: Resolution = resolution
         self.gaps_are_idle = False
         """Whether a step number that is missing between two records of a rank is a step in which it had no work."""
+        self.times_hold_pauses = False
+        """Whether `step_ms` of a rank may be too long, by a pause of its own: then the shortest of a step counts."""
         self.facts = LogFacts()
         self.skipped: Counter[str] = Counter()
         self._notes: list[str] = []
@@ -155,6 +158,7 @@ class RankStepsBuilder:
             alignment=self.alignment,
             resolution=self.resolution,
             gaps_are_idle=self.gaps_are_idle,
+            times_hold_pauses=self.times_hold_pauses,
             skipped=dict(self.skipped),
             notes=tuple(self._notes),
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import numpy as np
 
 from lbal.analyzers.trace.reading.log_lines import LineClock
 from lbal.analyzers.trace.trace import FloatArray
 
-EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment)"
+EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment, 0.5.5 or later)"
 """What makes the server log every pass."""
 LINE = re.compile(rb"^([^\n]{0,400}?)\b(Decode|Prefill) batch(?: \[(\d{1,15})\])?[.,] ([^\n]*)(\n?)", re.MULTILINE)
 LOOKS_LIKE_ONE = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#")
@@ -20,6 +21,9 @@ FIELD = re.compile(
 TOKENS = (b"#token", b"#full token", b"#gpu token")
 MAY_END_A_LINE = b"#queue-req"
 RANK = re.compile(rb"\bDP(\d{1,4})\b")
+OF_TENSOR = re.compile(rb"\bTP(\d{1,4})\b")
+HEAD = re.compile(rb"^([^\n]{0,400}?)\b(?:Decode|Prefill) batch\b", re.MULTILINE)
+HEADS_READ = 4000
 COLUMNS = (
     "rank",
     "step",
@@ -48,6 +52,13 @@ def batch_lines(data: bytes, clock: LineClock) -> tuple[FloatArray, int]:
     whole = sum(not row[-1] for row in rows)
     table = np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
     return table, max(len(LOOKS_LIKE_ONE.findall(data)), len(rows)) - whole
+
+
+def is_plain_dp(data: bytes) -> bool:
+    """Whether ranks are copies of the server: under DP attention no two of them would print the same TP, or none."""
+    heads = [found[1] for found in islice(HEAD.finditer(data), HEADS_READ)]
+    ranks = {rank for head in heads for rank in RANK.findall(head)[-1:]}
+    return len(ranks) > 1 and {int(tensor) for head in heads for tensor in OF_TENSOR.findall(head)} <= {0}
 
 
 def _row(head: bytes, kind: bytes, step: bytes, body: bytes, end: bytes, clock: LineClock) -> Row:

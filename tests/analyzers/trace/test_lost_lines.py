@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sglang_lines import passes, prefill, text
+from sglang_lines import decode, passes, prefill, text
 
 from lbal.analyzers.trace.formats import read_trace
 from lbal.analyzers.trace.reading.base import ReadOptions
@@ -129,3 +129,20 @@ def test_numbers_that_go_back_are_another_run_and_no_gap(read) -> None:
     assert np.array_equal(trace.step_arrays().num_running, running)
     assert read(lines, run_index=0).num_steps == 25
     assert not any("are missing" in note for note in trace.meta.warnings)
+
+
+def test_the_time_of_a_step_holds_no_pause_of_a_rank(read) -> None:
+    """The throughput is over the time since a rank's last line: since the start, a prefill, or passes without work."""
+    _running, tokens = steady(12)
+    lines = [decode(rank, 20 + rank, tokens[0, rank], iteration=3000, step_ms=300_000.0) for rank in range(RANKS)]
+    for step in range(1, 12):
+        for rank in range(RANKS):
+            after = step == 7 or (step, rank) == (9, 2)
+            if step == 6 or (step, rank) == (8, 2):
+                lines.append(prefill(rank, 900, running=7, iteration=3000 + step))
+            else:
+                took_ms = 900.0 if after else 25.0
+                lines.append(decode(rank, 20 + rank, tokens[step, rank], iteration=3000 + step, step_ms=took_ms))
+    step_ms = read(lines).step_arrays().step_ms
+    assert np.isnan(step_ms[[0, 6, 7]]).all()
+    assert np.allclose(np.delete(step_ms, [0, 6, 7]), 25.0)

@@ -53,8 +53,11 @@ def test_known_loads_of_every_generation_and_prefix_are_recovered(body: str, pre
     assert trace.meta.resolution == "sampled"
     assert not trace.meta.excluded
     assert any("--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1" in text for text in trace.meta.warnings)
+    assert any("do not wait for one another" in text for text in trace.meta.warnings) == (prefix in PLAIN)
 
 
+PLAIN = ("plain DP", "DP alone")
+"""Prefixes of copies of the server."""
 WRAPPERS = {
     "docker": lambda text, at: f"{at}T09:00:00.123456789Z {text}\n",
     "pod": lambda text, at: f"[pod/sglang-0/main] {text}\n",
