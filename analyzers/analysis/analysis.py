@@ -103,7 +103,7 @@ def analyze_steps(
     measured = steps.compute_ms is not None
     told = explained(steps, default) if measured and known.lacks is None else None
     if model is None:
-        model = _model_of(trace, told, default)
+        model = model_in_header(trace) or (default if told is None else told.model)
         model = model if speeds is None else speeds(model)
     told_model, model = model, known.model(model)
     view = None if energy is None else energy(told_model)
@@ -209,13 +209,14 @@ def _notes_on_times(accounts: BarrierAccounts, told: RankTimes | None) -> list[s
     return notes
 
 
-def _model_of(trace: Trace, told: RankTimes | None, default: StepTimeModel) -> StepTimeModel:
-    if trace.meta.step_model is not None:
-        try:
-            return StepTimeModel.from_dict(trace.meta.step_model)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
-    return default if told is None else told.model
+def model_in_header(trace: Trace) -> StepTimeModel | None:
+    """The model that the header of a trace names: a replayed trace was made by it. Raises `InputError`."""
+    if trace.meta.step_model is None:
+        return None
+    try:
+        return StepTimeModel.from_dict(trace.meta.step_model)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
 
 
 def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | None) -> slice:

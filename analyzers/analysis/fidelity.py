@@ -39,7 +39,7 @@ class Fidelity:
     measured: Mapping[str, float]
     """Measured figures by metric name, with `step_ms_mean`."""
     replayed: Mapping[str, float]
-    """The same figures of the policy `recorded`."""
+    """The same figures of the policy `recorded`; empty where it was not replayed as the trace was recorded."""
 
     @property
     def step_time(self) -> float:
@@ -55,43 +55,56 @@ class Fidelity:
 
     def as_dict(self) -> dict[str, Any]:
         """For the result."""
-        return {
+        told = {
             "on_recorded_loads": self.on_recorded_loads.as_dict(),
             "idle_on_recorded_loads": self.idle_on_recorded_loads,
+        }
+        if not self.replayed:
+            return told
+        return {
+            **told,
             "step_ms_mean": {"measured": self.measured["step_ms_mean"], "replayed": self.replayed["step_ms_mean"]},
             IDLE: {"measured": self.measured.get(IDLE), "replayed": self.replayed[IDLE]},
         }
 
 
-def fidelity_of(trace: Trace, runs: Sequence[Run], model: StepTimeModel, window: Window) -> Fidelity | None:
-    """The fidelity of a model on a trace with measured step times, None without them or without `recorded`.
+def fidelity_of(
+    trace: Trace, runs: Sequence[Run], model: StepTimeModel, window: Window, *, as_recorded: bool
+) -> Fidelity | None:
+    """The fidelity of a model on a trace with measured step times, None without them.
 
-    None too where the trace has no such window, or where its steps do not fit any model.
+    None too where the trace has no such window, or where its steps do not fit any model. Figures of the policy
+    `recorded` are held against measured ones only if it was replayed `as_recorded`: on as many ranks, at the same rate.
     """
-    run = next((run for run in runs if run.policy == "recorded"), None)
-    if run is None or trace.steps is None or trace.meta.kind != "recorded":
+    if trace.steps is None or trace.meta.kind != "recorded":
         return None
+    run = next((run for run in runs if run.policy == "recorded"), None) if as_recorded else None
     try:
         steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)
         analysis = analyze_steps(trace, model, model, window, None)
     except LbalError:
         return None
-    if steps.step_ms is None or steps.dp_size != len(run.ranks):
+    if steps.step_ms is None or steps.dp_size != len(runs[0].ranks):
         return None
     accounts = account(replace(steps, step_ms=None), model, measured=False)
     figures = {name: value.value for name, value in analysis.metrics.items() if value.basis == "measured"}
     counted = np.isin(steps.step, analysis.accounts.step)
-    replayed = {name: value.value for name, value in run.metrics.items()}
+    replayed: dict[str, float] = {}
+    if run is not None:
+        replayed = {name: value.value for name, value in run.metrics.items()}
+        replayed["step_ms_mean"] = float(run.details["step_ms_mean"])
     return Fidelity(
         on_recorded_loads=step_errors(steps.step_ms, predicted_step_ms(steps, model)),
         idle_on_recorded_loads=float(accounts.idle_ms.sum() / (accounts.dp_size * accounts.step_ms.sum())),
         measured={**figures, "step_ms_mean": float(steps.step_ms[counted].mean())},
-        replayed={**replayed, "step_ms_mean": float(run.details["step_ms_mean"])},
+        replayed=replayed,
     )
 
 
 def with_fidelity(runs: Sequence[Run], found: Fidelity) -> list[Run]:
-    """The runs with the fidelity beside every modelled figure."""
+    """The runs with the fidelity beside every modelled figure, where the recorded placement was replayed."""
+    if not found.replayed:
+        return list(runs)
     return [
         replace(
             run,

@@ -110,6 +110,20 @@ class Calibration:
     idle_modelled: float
     warnings: tuple[str, ...] = ()
 
+    @property
+    def quality(self) -> str:
+        """How far predicted times are from measured ones, in words."""
+        held_out = "n/a" if self.held_out is None else f"{self.held_out.p95:.1%}"
+        return (
+            f"calibrated on {self.errors.steps:,} steps: p95 error {self.errors.p95:.1%} on them, "
+            f"{held_out} on steps held out"
+        )
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether more than one step in twenty is off by more than `POOR_ERROR`."""
+        return _worst_p95(self.errors, self.held_out) > POOR_ERROR
+
     def as_dict(self) -> dict[str, Any]:
         """For the result and the model file; coefficients in seconds."""
         return {
@@ -153,6 +167,10 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
         idle_modelled=_idle(fit.steps, model, measured=False),
         warnings=(*notes, *doubts, *_warnings(fit, intervals, ranks, errors, held_out)),
     )
+
+
+def _worst_p95(errors: Errors, held_out: Errors | None) -> float:
+    return max(errors.p95, 0.0 if held_out is None else held_out.p95)
 
 
 def _held_out(steps: StepArrays, source: str) -> tuple[Errors | None, list[str]]:
@@ -338,7 +356,7 @@ def _warnings(
     fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], errors: Errors, held_out: Errors | None
 ) -> list[str]:
     found = []
-    worst = max(errors.p95, 0.0 if held_out is None else held_out.p95)
+    worst = _worst_p95(errors, held_out)
     if worst > POOR_ERROR:
         found.append(
             f"the model fits poorly: one step in twenty is off by more than {worst:.0%} "

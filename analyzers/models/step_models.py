@@ -100,12 +100,7 @@ def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:
     from lbal.analyzers.trace.formats import read_trace
 
     found = calibrate(read_trace(name))
-    error = (
-        f"{name}: calibrated on {found.errors.steps:,} steps: p95 error {found.errors.p95:.1%} on them, "
-        f"{'n/a' if found.held_out is None else f'{found.held_out.p95:.1%}'} on steps held out "
-        f"(see `lbal calibrate {name}`)"
-    )
-    return found.model, [error, *[f"{name}: {warning}" for warning in found.warnings]]
+    return found.model, [f"{name}: {found.quality} (see `lbal calibrate {name}`)", *[f"{name}: {warning}" for warning in found.warnings]]
 
 
 def step_model_from_file(name: str) -> StepTimeModel:

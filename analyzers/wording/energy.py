@@ -151,16 +151,22 @@ def calibration_headline(found: Mapping[str, Any]) -> str:
     )
 
 
-def fidelity_findings(found: Mapping[str, Any]) -> list[str]:
-    """How far modelled step times and idle are from the measured ones."""
-    errors, step, idle = found["on_recorded_loads"], found["step_ms_mean"], found["barrier_idle_fraction"]
+def fidelity_findings(found: Mapping[str, Any], *, recorded: bool) -> list[str]:
+    """How far modelled step times and idle are from the measured ones; `recorded` tells whether that was replayed."""
+    errors = found["on_recorded_loads"]
     told = [
         f"On the {errors['steps']:,} recorded steps the model misses half of the step times by less than "
         f"{percent(errors['p50'])} and one in twenty by more than {percent(errors['p95'])}; "
-        f"their sum by {_signed(errors['bias'])}.",
-        f"Replaying recorded gives a mean step of {shown_value(step['replayed'], 'ms')} ms against "
-        f"{shown_value(step['measured'], 'ms')} ms measured ({_signed(step['replayed'] / step['measured'] - 1)})",
+        f"their sum by {_signed(errors['bias'])}."
     ]
+    if "step_ms_mean" not in found:
+        other = "The replay is of another rate or size than the trace: its figures are not held against measured ones."
+        return [*told, other] if recorded else told
+    step, idle = found["step_ms_mean"], found["barrier_idle_fraction"]
+    told.append(
+        f"Replaying recorded gives a mean step of {shown_value(step['replayed'], 'ms')} ms against "
+        f"{shown_value(step['measured'], 'ms')} ms measured ({_signed(step['replayed'] / step['measured'] - 1)})"
+    )
     if idle["measured"] is None:
         told[1] += "; idle was not measured."
     else:

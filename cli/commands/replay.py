@@ -55,7 +55,8 @@ def replay(
         typer.Option(
             "--policy",
             metavar="[LABEL=]NAME[:KEY=VALUE,…]",
-            help="Routing policy, or path/to/file.py:Class; repeat to compare. See `lbal list policies`.",
+            help="Routing policy, or path/to/file.py:Class; repeat to compare (default: recorded where the trace has "
+            "ranks, round-robin, jsq, jsq-kv). See `lbal list policies`.",
         ),
     ] = None,
     arrivals: Annotated[
@@ -126,7 +127,7 @@ def replay(
     from lbal.cli.output.collecting import drawing_for
     from lbal.cli.output.console import deliver
     from lbal.cli.output.progress import TerminalDisplay
-    from lbal.replay.experiment.options import DEFAULT_POLICIES, ReplayOptions
+    from lbal.replay.experiment.options import ReplayOptions
     from lbal.replay.experiment.replaying import replay_result
 
     outputs = output or []
@@ -134,7 +135,7 @@ def replay(
     options = ReplayOptions(
         dp_size=dp_size,
         max_num_seqs=max_num_seqs,
-        policies=policy or DEFAULT_POLICIES,
+        policies=policy,
         arrivals=arrivals,
         rate_scale=rate_scale,
         pool=pool,
@@ -154,8 +155,8 @@ def replay(
     trace_outputs = [name for name in outputs if suffix_of(name, known) in TRACE_SUFFIXES]
     reports = [name for name in outputs if name not in trace_outputs]
     trace_files = _trace_files(trace_outputs, options.parsed_policies)
-    reads = [*reading.files(), *options.models.files(), *_policy_files(options.policies)]
-    check_targets([*reports, *(file for files in trace_files for file in files)], force=force, reads=reads)
+    reads = [*reading.files(), *options.models.files(), *_policy_files(policy or ())]
+    check_targets([*reports, *(file for files in trace_files.values() for file in files)], force=force, reads=reads)
     drawing = drawing_for(reports, steps, as_json=as_json)
     if repeat > 1 and trace_outputs:
         raise UsageError("its runs have no single trace to write, expected reports as outputs", parameter="repeat")
@@ -163,8 +164,8 @@ def replay(
         problem = "its runs have no single steps to write, expected no .perfetto.json beside it"
         raise UsageError(problem, parameter="repeat")
 
-    def write(index: int, replayed: Replay) -> None:
-        for name in trace_files[index]:
+    def write(replayed: Replay) -> None:
+        for name in trace_files[replayed.policy.label]:
             _write_trace(replayed, name, force)
 
     result = replay_result(
@@ -186,8 +187,8 @@ def _policy_files(specs: Sequence[str]) -> list[str]:
     return [head for head in heads if head.endswith(".py")]
 
 
-def _trace_files(traces: list[str], policies: list[Policy]) -> list[tuple[str, ...]]:
-    """For each policy, the files that its replayed trace is written to. Raises `UsageError` where they would share."""
+def _trace_files(traces: list[str], policies: list[Policy]) -> dict[str, tuple[str, ...]]:
+    """For each policy, by its label, the files that its replayed trace is written to. Raises `UsageError` where they would share."""
     from lbal.analyzers.errors import UsageError
     from lbal.analyzers.output.targets import names_per_run
 
@@ -199,8 +200,9 @@ def _trace_files(traces: list[str], policies: list[Policy]) -> list[tuple[str, .
             )
     runs = [(each.given_label or each.name, each.label) for each in policies]
     if not traces:
-        return [()] * len(runs)
-    return list(zip(*(names_per_run(name, runs) for name in traces), strict=True))
+        return {each.label: () for each in policies}
+    files = zip(*(names_per_run(name, runs) for name in traces), strict=True)
+    return {each.label: found for each, found in zip(policies, files, strict=True)}
 
 
 def _write_trace(replayed: Replay, name: str, force: bool) -> None:

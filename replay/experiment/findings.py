@@ -37,14 +37,14 @@ def with_bands(runs: Sequence[Run], windowed: Sequence[Windowed], view: EnergyVi
 
 
 def with_fidelity_of(trace: Trace, runs: list[Run], scenario: Scenario) -> tuple[list[Run], dict[str, Any]]:
-    """The runs with the fidelity of the recorded placement, where that was replayed and measured."""
-    if trace.steps is None or all(run.policy != "recorded" for run in runs):
-        return runs, {}
-    found = fidelity_of(trace, runs, scenario.cluster.step_model, scenario.window)
+    """The runs with the fidelity of the model, and of the recorded placement where that was replayed as it was."""
+    found = fidelity_of(
+        trace, runs, scenario.cluster.step_model, scenario.window, as_recorded=scenario.is_that_of(trace)
+    )
     if found is None:
         return runs, {}
     record = found.as_dict()
-    return with_fidelity(runs, found), {**record, "findings": fidelity_findings(record)}
+    return with_fidelity(runs, found), {**record, "findings": fidelity_findings(record, recorded=any(run.policy == "recorded" for run in runs))}
 
 
 def with_placement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import get_args
 
@@ -13,6 +13,7 @@ from lbal.analyzers.models.choice import ModelChoice
 from lbal.analyzers.trace.trace import Trace
 from lbal.replay.experiment.repeats import MOST_REPEATS, Resample
 from lbal.replay.experiment.scenario import Scenario
+from lbal.replay.experiment.suited import DEFAULT_POLICIES, RECORDED, suited_model, suited_policies
 from lbal.replay.policy.policy import Binding, Policy, parse_policy
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import parse_drift
@@ -23,7 +24,6 @@ BINDINGS: tuple[Binding, ...] = get_args(Binding)
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
 DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
 """The cluster that is assumed where neither the trace nor the caller tells it."""
-DEFAULT_POLICIES = ("round-robin", "jsq", "jsq-kv")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class ReplayOptions:
 
     dp_size: int | None = None
     max_num_seqs: int | None = None
-    policies: Sequence[str] = DEFAULT_POLICIES
+    policies: Sequence[str] | None = None
+    """None for those that suit the trace, see `suited_to`."""
     arrivals: str | None = None
     rate_scale: float | None = None
     pool: int | None = None
@@ -71,22 +72,28 @@ class ReplayOptions:
 
     @cached_property
     def parsed_policies(self) -> list[Policy]:
-        """The policies that are named; `UsageError` where one stands twice."""
-        policies = [parse_policy(spec) for spec in self.policies]
+        """The policies that are named, else all that may be taken; `UsageError` where one stands twice."""
+        policies = [parse_policy(spec) for spec in self.policies or (RECORDED, *DEFAULT_POLICIES)]
         labels = [each.label for each in policies]
         for label in labels:
             if labels.count(label) > 1:
                 raise UsageError("stands twice, expected each policy once", parameter=Parameter("policy", label))
         return policies
 
+    def suited_to(self, trace: Trace) -> tuple[ReplayOptions, list[str]]:
+        """These options with the policies to replay, and a note where `recorded` cannot be one of them."""
+        if self.policies:
+            return self, []
+        binding = None if self.binding is None else one_of(self.binding, BINDINGS, "binding")
+        policies, notes = suited_policies(Workload.of(trace), self._size(trace)[0], binding)
+        return replace(self, policies=policies), notes
+
     def scenario(self, trace: Trace) -> tuple[Scenario, list[str]]:
         """What is to be replayed of a trace, and notes on the step-time model."""
         ranks, slots, assumed = self._size(trace)
         workload = Workload.of(trace)
         arrivals = self._arrivals(workload)
-        model, notes = self.models.given_step_model(slots)
-        if model is None:
-            model = self.models.with_speeds(self.models.default_step_model(slots))
+        model, notes = suited_model(trace, self.models, ranks, slots)
         conditions = Conditions(
             arrivals=arrivals,
             rate_scale=1.0 if self.rate_scale is None else self.rate_scale,

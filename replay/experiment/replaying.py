@@ -18,7 +18,7 @@ from lbal.analyzers.wording.numbers import percent
 from lbal.replay.engine.engine import Replay
 from lbal.replay.engine.trial import try_policies
 from lbal.replay.experiment.findings import headroom_record, with_bands, with_fidelity_of, with_placement
-from lbal.replay.experiment.options import DEFAULT_POLICIES, RESAMPLES, ReplayOptions
+from lbal.replay.experiment.options import RESAMPLES, ReplayOptions
 from lbal.replay.experiment.progress import Display, NoDisplay
 from lbal.replay.experiment.rate_scale import find_rate_scale
 from lbal.replay.experiment.repeated import repeated_result
@@ -27,7 +27,7 @@ from lbal.replay.experiment.scenario import Scenario
 from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import Policy
 
-OnReplay = Callable[[int, Replay], None]
+OnReplay = Callable[[Replay], None]
 
 
 def replay(
@@ -35,7 +35,7 @@ def replay(
     *,
     dp_size: int | None = None,
     max_num_seqs: int | None = None,
-    policies: Sequence[str] = DEFAULT_POLICIES,
+    policies: Sequence[str] | None = None,
     arrivals: str | None = None,
     rate_scale: float | None = None,
     pool: int | None = None,
@@ -94,30 +94,31 @@ def replay_result(
     drawing: Drawing | None = None,
     display: Display | None = None,
     keep_steps: bool = False,
-    on_replay: OnReplay = lambda _index, _replayed: None,
+    on_replay: OnReplay = lambda _replayed: None,
 ) -> Result:
     """The result of a replay.
 
     `drawing` says what of the steps is collected for reports: without one, charts can be drawn. `on_replay` gets the
-    replay of each policy, by its place among the policies, with the steps in its trace if `keep_steps`; there is none
-    where replays are repeated.
+    replay of each policy, with the steps in its trace if `keep_steps`; there is none where replays are repeated.
     """
     drawing, display = drawing or Drawing(), display or NoDisplay()
+    options, chosen = options.suited_to(trace)
     scenario, notes = options.scenario(trace)
+    notes = [*chosen, *notes]
     try_policies(options.parsed_policies, scenario.cluster.dp_size)
     sized = options.slot_use is not None
     if options.slot_use is not None:
         scenario, found = _with_slot_use(scenario, options.slot_use, options)
         notes.append(found)
     if options.repeat > 1:
-        experiment = Experiment(options.policies, scenario, one_of(options.resample, RESAMPLES, "resample"))
+        experiment = Experiment(options.policies or (), scenario, one_of(options.resample, RESAMPLES, "resample"))
         return repeated_result(trace, experiment, options.repeat, options.jobs, notes, display, sized=sized)
     windowed, watches = [], []
-    for index, policy in enumerate(options.parsed_policies):
-        watches.append(drawing.watch(len(options.policies)))
+    for policy in options.parsed_policies:
+        watches.append(drawing.watch(len(options.parsed_policies)))
         replayed = _replayed(scenario, policy, watches[-1], display, keep_steps=keep_steps, bands=options.bands)
         windowed.append(Windowed.of(replayed, scenario.window))
-        on_replay(index, replayed)
+        on_replay(replayed)
     result = _result(trace, scenario, windowed, notes, display, bands=options.bands, sized=sized)
     runs = [
         watch.drawn(run, each.accounts, each.replayed.step_model)
@@ -134,14 +135,15 @@ def _replayed(
 
 
 def _with_slot_use(scenario: Scenario, slot_use: float, options: ReplayOptions) -> tuple[Scenario, str]:
-    """The scenario at the rate that keeps this share of the slots busy under the first policy, and a note on it."""
+    """The scenario at the rate that keeps this share of the slots busy under the first policy that routes, and a note."""
     if scenario.conditions.is_backlog:
         raise UsageError("a backlog has no rate, expected ", Parameter("arrivals", "trace"), parameter="slot_use")
     if options.rate_scale is not None:
         raise UsageError(
             "it finds the rate scale itself, expected no ", Parameter("rate_scale"), " beside it", parameter="slot_use"
         )
-    policy = options.parsed_policies[0]
+    policies = options.parsed_policies
+    policy = next((each for each in policies if not each.uses_recorded_rank), policies[0])
     found = find_rate_scale(slot_use, scenario.workload, scenario.cluster, policy, scenario.conditions)
     text = (
         f"--rate-scale {found.rate_scale:.6g} keeps {percent(found.slot_use)} of the slots busy under {policy.label}, "

@@ -57,6 +57,17 @@ class Scenario:
         """The runs of replays of this scenario; see `runs_of`."""
         return runs_of(windowed, self.workload, self.cluster, self.conditions, self.view)
 
+    def is_that_of(self, trace: Trace) -> bool:
+        """Whether the requests meet as many ranks and slots, at the same times, as they did in the trace."""
+        meta, conditions, cluster = trace.meta, self.conditions, self.cluster
+        sizes = (
+            (cluster.dp_size, meta.dp_size),
+            (cluster.max_num_seqs, meta.max_num_seqs),
+            (cluster.kv_capacity, meta.kv_capacity),
+        )
+        same_size = all(here == there or here is None or there is None for here, there in sizes)
+        return same_size and conditions == Conditions(binding=conditions.binding, seed=conditions.seed)
+
     def config(self) -> dict[str, Any]:
         """The configuration that a result tells."""
         return {

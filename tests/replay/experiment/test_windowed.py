@@ -39,7 +39,7 @@ def test_analysing_the_trace_of_a_replay_gives_its_figures(window, tmp_path):
     found = []
     options = ReplayOptions(policies=["jsq"], window=window)
     result = replay_result(
-        lbal.read_trace(SAMPLE), options, keep_steps=True, on_replay=lambda _index, replayed: found.append(replayed)
+        lbal.read_trace(SAMPLE), options, keep_steps=True, on_replay=lambda replayed: found.append(replayed)
     )
     lbal.write_native(found[0].trace, tmp_path / "jsq.jsonl")
     again = lbal.analyze(lbal.read_trace(tmp_path / "jsq.jsonl"), window=window)

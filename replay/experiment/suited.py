@@ -1,0 +1,120 @@
+"""What a replay takes where nobody says: the policies and the step-time model that suit its trace.
+
+A trace of a real run tells where each request went and how long steps took. Then `recorded` comes first and the model
+is fitted to the trace, so that the figures of `recorded` are those that `analyze` gives of the same trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lbal.analyzers.analysis.analysis import model_in_header
+from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.whole_steps import whole_steps
+from lbal.analyzers.calibration.calibration import calibrate, predicted_step_ms, step_errors
+from lbal.analyzers.calibration.rank_times import explained
+from lbal.analyzers.errors import InputError
+from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.wording.numbers import count, listed, percent
+from lbal.replay.policy.policy import Binding
+from lbal.replay.scenario.workload import NO_RANK, Workload
+
+DEFAULT_POLICIES = ("round-robin", "jsq", "jsq-kv")
+"""Replayed where none is named; `recorded` before them where it can be."""
+RECORDED = "recorded"
+
+
+def suited_policies(workload: Workload, dp_size: int, binding: Binding | None) -> tuple[tuple[str, ...], list[str]]:
+    """The policies to replay, by name. A note says why `recorded` is not among them though ranks are known."""
+    ranks = workload.recorded_rank
+    if ranks is None or (ranks == NO_RANK).all():
+        return DEFAULT_POLICIES, []
+    reason = None
+    if (ranks == NO_RANK).any():
+        reason = f"{count(int((ranks == NO_RANK).sum()), 'request')} of {len(ranks):,} have no rank in the trace"
+    elif ranks.max() >= dp_size:
+        reason = f"the trace has rank {ranks.max()} and the replay {count(dp_size, 'rank')}"
+    elif binding == "pool":
+        reason = "the placement of the trace has no pool"
+    if reason is not None:
+        return DEFAULT_POLICIES, [f"{RECORDED} is not replayed: {reason}"]
+    return (RECORDED, *DEFAULT_POLICIES), []
+
+
+def suited_model(trace: Trace, models: ModelChoice, dp_size: int, max_num_seqs: int) -> tuple[StepTimeModel, list[str]]:
+    """The step-time model that was asked for, else the one that suits the trace, and notes on it.
+
+    It suits the trace if it made it (a replayed trace names it) or was fitted to its measured times. Where the fit
+    cannot be, or misses the times by more than the default does, another stands in for it, as a note says.
+    """
+    given, notes = models.given_step_model(max_num_seqs)
+    if given is not None:
+        return given, notes
+    default = models.default_step_model(max_num_seqs)
+    model = model_in_header(trace)
+    if model is None:
+        model, notes = _calibrated(trace, default) if _has_measured_times(trace) else (default, [])
+    model, lost = _for_ranks(model, dp_size)
+    return models.with_speeds(model), [*notes, *lost]
+
+
+def _has_measured_times(trace: Trace) -> bool:
+    if trace.steps is None or trace.meta.kind != "recorded":
+        return False
+    steps = trace.step_arrays()
+    return any(times is not None and not np.isnan(times).all() for times in (steps.step_ms, steps.compute_ms))
+
+
+def _calibrated(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, list[str]]:
+    """The model fitted to a trace, or one that stands in for it, with the reason."""
+    try:
+        found = calibrate(trace)
+    except InputError as error:
+        model, which = _stand_in(trace, default)
+        reason = f"the step model could not be calibrated on the trace: {error.problem}"
+        return model, [f"{reason}; {which}, --step-model names another"]
+    notes = [f"step model {found.quality}", *found.warnings]
+    if found.is_poor and (other := _median_error(trace, default)) < found.errors.median:
+        return default, [
+            *notes,
+            f"{default.name} is taken instead: it misses half of the step times by less than {percent(other)}, "
+            f"the calibrated one by less than {percent(found.errors.median)}",
+        ]
+    return found.model, notes
+
+
+def _stand_in(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, str]:
+    """The fit of the rank times that `analyze` shows, where it is nearer to the steps, else the default; which it is."""
+    neither = default, f"{default.name} is taken, so idle is not that of the trace"
+    try:
+        steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)
+    except InputError:
+        return neither
+    if steps.compute_ms is None:
+        return neither
+    fitted = explained(steps, default).model
+    if _median_error(trace, fitted) >= _median_error(trace, default):
+        return neither
+    return fitted, "the fit of its rank times is taken, whose coefficients are not sure"
+
+
+def _median_error(trace: Trace, model: StepTimeModel) -> float:
+    """Relative error of a model in half of the measured step times; infinite where only rank times were measured."""
+    steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)
+    if steps.step_ms is None:
+        return np.inf
+    return step_errors(steps.step_ms, predicted_step_ms(steps, model)).median
+
+
+def _for_ranks(model: StepTimeModel, dp_size: int) -> tuple[StepTimeModel, list[str]]:
+    """The model without the speeds of ranks that the replay does not have, and a note where it had some."""
+    kept = {rank: speed for rank, speed in model.rank_speeds if rank < dp_size}
+    lost = [f"rank {rank}" for rank, _speed in model.rank_speeds if rank >= dp_size]
+    if not lost:
+        return model, []
+    return replace(model, rank_speeds=tuple(kept.items())), [
+        f"the step model has a speed for {listed(lost)}, which the replay of {count(dp_size, 'rank')} does not have"
+    ]
