@@ -18,6 +18,8 @@ from lbal.analyzers.trace.trace import FloatArray
 Load = TypeVar("Load", float, FloatArray)
 LEAST_SPEED, MOST_SPEED = 0.01, 100.0
 """Speeds beyond these are typing mistakes."""
+FITTED = "fitted"
+"""The name of a model that was fitted to the very trace that it is used on: another trace has another one."""
 COEFFICIENTS = {
     "C": "shared_s",
     "a": "per_token_s",

@@ -41,6 +41,8 @@ FIT_SHARE = 0.7
 WIDEST = 0.2
 """A coefficient whose interval makes this share of a mean time uncertain, on either side, is not identified."""
 POOR_ERROR = 0.2
+SMALLEST_LOAD_SHARE = 1e-6
+"""Of a mean time: what loads add below it is the rounding of the fit."""
 NOTABLE_FACTOR = 1.05
 """A rank this much slower or faster than the median, and surely so, gets a speed of its own."""
 NOTABLE_STRAGGLER = 1.1
@@ -234,7 +236,8 @@ def _refuse_alike(fit: RobustFit, source: str) -> None:
 
 def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -> None:
     mean_s = (fit.y.mean() + fit.extra_ms) / 1e3
-    if intervals["a"].value + intervals["b"].value <= 0:
+    a_ms, b_ms = (fit.loads[:, NAMES.index(name)].mean() * intervals[name].value * 1e3 for name in ("a", "b"))
+    if a_ms + b_ms <= SMALLEST_LOAD_SHARE * fit.y.mean():
         raise InputError(
             source,
             "its times do not grow with KV tokens or requests, so no coefficient of load can be told",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK
 from lbal.analyzers.calibration.robust_fit import RobustFit
 from lbal.analyzers.calibration.telling_apart import FEWEST_OBSERVATIONS, MOST_CELLS, why_no_constant
@@ -71,7 +71,7 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
         extra_ms = max(float(np.median(steps.step_ms - steps.compute_ms.max(axis=1))), 0.0)
         shared_s = (constant_ms + extra_ms) / 1e3
     model = StepTimeModel(
-        name="fitted",
+        name=FITTED,
         shared_s=shared_s,
         per_token_s=a / 1e3,
         per_request_s=b / 1e3,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from lbal.analyzers.barrier.step_time import FITTED
 from lbal.analyzers.compare.intervals import Intervals
 from lbal.analyzers.metrics import METRICS, Better, Measure
 from lbal.analyzers.result.reading import Stored
@@ -28,8 +29,6 @@ MISMATCHES = ("trace", "dp_size", "slots", "model", "schema")
 """What makes results incomparable, unless it is allowed by name."""
 DESCRIPTIONS = ("source", "confidence", "unit", "gpu")
 """Parts of a model that change no number."""
-FITTED = "fitted"
-"""The model that `analyze` fits to measured times: no figure that was measured rests on it."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,11 @@ def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:
     from lbal.analyzers.trace.formats import read_trace
 
     found = calibrate(read_trace(name))
-    return found.model, [f"{name}: {found.quality} (see `lbal calibrate {name}`)", *[f"{name}: {warning}" for warning in found.warnings]]
+    quality = f"{name}: {found.quality} (see `lbal calibrate {name}`)"
+    return found.model, [
+        quality,
+        *[f"{name}: {warning}" for warning in found.warnings],
+    ]
 
 
 def step_model_from_file(name: str) -> StepTimeModel:

@@ -188,7 +188,7 @@ def _policy_files(specs: Sequence[str]) -> list[str]:
 
 
 def _trace_files(traces: list[str], policies: list[Policy]) -> dict[str, tuple[str, ...]]:
-    """For each policy, by its label, the files that its replayed trace is written to. Raises `UsageError` where they would share."""
+    """The files that each policy's replayed trace goes to, by its label. Raises `UsageError` where they would share."""
     from lbal.analyzers.errors import UsageError
     from lbal.analyzers.output.targets import names_per_run
 

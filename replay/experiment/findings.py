@@ -44,7 +44,8 @@ def with_fidelity_of(trace: Trace, runs: list[Run], scenario: Scenario) -> tuple
     if found is None:
         return runs, {}
     record = found.as_dict()
-    return with_fidelity(runs, found), {**record, "findings": fidelity_findings(record, recorded=any(run.policy == "recorded" for run in runs))}
+    findings = fidelity_findings(record, recorded=any(run.policy == "recorded" for run in runs))
+    return with_fidelity(runs, found), {**record, "findings": findings}
 
 
 def with_placement(

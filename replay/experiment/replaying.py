@@ -135,7 +135,7 @@ def _replayed(
 
 
 def _with_slot_use(scenario: Scenario, slot_use: float, options: ReplayOptions) -> tuple[Scenario, str]:
-    """The scenario at the rate that keeps this share of the slots busy under the first policy that routes, and a note."""
+    """The scenario at the rate that keeps this share of the slots busy under the first routing policy, and a note."""
     if scenario.conditions.is_backlog:
         raise UsageError("a backlog has no rate, expected ", Parameter("arrivals", "trace"), parameter="slot_use")
     if options.rate_scale is not None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from lbal.analyzers.analysis.analysis import model_in_header
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.calibration.calibration import calibrate, predicted_step_ms, step_errors
 from lbal.analyzers.calibration.rank_times import explained
@@ -71,7 +71,7 @@ def _has_measured_times(trace: Trace) -> bool:
 def _calibrated(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, list[str]]:
     """The model fitted to a trace, or one that stands in for it, with the reason."""
     try:
-        found = calibrate(trace)
+        found = calibrate(trace, FITTED)
     except InputError as error:
         model, which = _stand_in(trace, default)
         reason = f"the step model could not be calibrated on the trace: {error.problem}"
@@ -87,7 +87,7 @@ def _calibrated(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, li
 
 
 def _stand_in(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, str]:
-    """The fit of the rank times that `analyze` shows, where it is nearer to the steps, else the default; which it is."""
+    """The fit of the rank times that `analyze` shows, if nearer to the steps, else the default; which it is."""
     neither = default, f"{default.name} is taken, so idle is not that of the trace"
     try:
         steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)

@@ -315,9 +315,12 @@ def test_a_wrong_model_shows_in_the_fidelity(measured, capsys):
     assert fidelity["on_recorded_loads"]["bias"] > 0.4
 
 
-def test_without_recorded_or_measured_times_there_is_no_fidelity(measured, capsys):
+def test_without_recorded_there_is_only_the_fidelity_of_the_model(measured, capsys):
     assert run(["replay", measured, "--policy", "jsq", "--json"]) == 0
-    assert "fidelity" not in json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["fidelity"]) == {"on_recorded_loads", "idle_on_recorded_loads", "findings"}
+    assert found["fidelity"]["on_recorded_loads"]["p95"] < 0.06
+    assert all("fidelity" not in value for value in found["runs"][0]["metrics"].values())
 
 
 @pytest.mark.parametrize(

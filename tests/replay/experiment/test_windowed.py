@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import lbal
+from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
 from lbal.replay.experiment import windowed
 from lbal.replay.experiment.options import ReplayOptions
 from lbal.replay.experiment.replaying import replay_result
@@ -37,7 +39,8 @@ def test_accounts_are_joined_once_for_each_replay_and_slope(monkeypatch, tmp_pat
 @pytest.mark.parametrize("window", ["all", "admissions", "steady"])
 def test_analysing_the_trace_of_a_replay_gives_its_figures(window, tmp_path):
     found = []
-    options = ReplayOptions(policies=["jsq"], window=window)
+    models = ModelChoice(DEFAULT_STEP_MODEL)  # under which slots are all taken at a time: there is a steady window
+    options = ReplayOptions(policies=["jsq"], window=window, models=models)
     result = replay_result(
         lbal.read_trace(SAMPLE), options, keep_steps=True, on_replay=lambda replayed: found.append(replayed)
     )
