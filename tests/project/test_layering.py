@@ -32,7 +32,7 @@ TABLE = {
     "analyzers/models/data": "",
     "analyzers/output": "analyzers",
     "analyzers/result": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/output",
-    "analyzers/compare": "analyzers analyzers/statistics analyzers/trace analyzers/energy analyzers/metrics analyzers/result",
+    "analyzers/compare": "analyzers analyzers/statistics analyzers/trace analyzers/barrier analyzers/energy analyzers/metrics analyzers/result",
     "analyzers/wording": "analyzers analyzers/trace analyzers/barrier analyzers/metrics analyzers/energy analyzers/result "
     "analyzers/compare",
     "analyzers/analysis": "analyzers analyzers/trace analyzers/requests analyzers/barrier analyzers/metrics analyzers/energy "
