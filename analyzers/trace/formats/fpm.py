@@ -7,15 +7,33 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
+import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.jsonlines import Count
+from lbal.analyzers.trace.reading.own_counts import numbers_agree, passes_by_time
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 
 Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+COLUMNS = (
+    "rank",
+    "step",
+    "time_ms",
+    "idle_before",
+    "kv_tokens",
+    "num_running",
+    "num_waiting",
+    "prefill_tokens",
+    "step_ms",
+)
 MANGLED = "lines that are no forward-pass record"
 HEARTBEATS = "heartbeats of an idle rank"
+BY_CLOCK = (
+    "the counters of ranks (counter_id) do not stand for the same passes, as each rank counts its own records and "
+    "heartbeats: passes are put side by side by the time at which they were received; a rank that sent heartbeats "
+    "between two passes had no work there"
+)
 
 
 class _Scheduled(msgspec.Struct, gc=False):
@@ -47,7 +65,7 @@ class FpmReader(LogReader):
     """Dynamo forward-pass metrics (`recv_forward_pass_metrics --output`): decode KV tokens of each rank and pass.
 
     `wall_time` holds the wait at the barrier too, so it gives the time of the step, not of the rank. A heartbeat
-    (no time, no work) is no pass.
+    (no time, no work) is no pass. Each rank counts its own records, heartbeats included.
     """
 
     name = "fpm"
@@ -60,13 +78,23 @@ class FpmReader(LogReader):
 
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """Each line that is a record of a pass."""
-        decoder = msgspec.json.Decoder(_Line)
+        decoder, dry, tables = msgspec.json.Decoder(_Line), set[int](), []
         for block in source.blocks(text=False):
             try:
                 lines = decoder.decode_lines(block.data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 lines = _one_by_one(decoder, block.lines(), records)
-            _add([line for line in lines if not _is_heartbeat(line, records)], records)
+            rows = [row for line in lines if (row := _row(line, dry)) is not None]
+            records.skip(HEARTBEATS, len(lines) - len(rows))
+            tables.append(np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS)))
+        columns = dict(zip(COLUMNS, np.concatenate(tables).T, strict=True)) if tables else {}
+        if not columns or not len(columns["rank"]):
+            return
+        if not numbers_agree(columns["rank"], columns["step"], columns["time_ms"]):
+            columns["step"] = passes_by_time(columns["rank"], columns["time_ms"])
+            records.gaps_are_idle = True
+            records.note(BY_CLOCK)
+        records.extend(columns)
 
 
 def _one_by_one(
@@ -81,28 +109,23 @@ def _one_by_one(
     return found
 
 
-def _is_heartbeat(line: _Line, records: RankStepsBuilder) -> bool:
-    scheduled = line.metrics.scheduled_requests
-    is_one = line.metrics.wall_time == 0 and scheduled.num_decode_requests == scheduled.num_prefill_requests == 0
-    records.skip(HEARTBEATS, int(is_one))
-    return is_one
-
-
-def _add(lines: list[_Line], records: RankStepsBuilder) -> None:
-    if not lines:
-        return
-    metrics = [line.metrics for line in lines]
-    scheduled = [item.scheduled_requests for item in metrics]
-    queued = [item.queued_requests for item in metrics]
-    records.extend(
-        {
-            "rank": [item.dp_rank for item in metrics],
-            "step": [item.counter_id for item in metrics],
-            "time_ms": [None if line.received_at_ns is None else line.received_at_ns / 1e6 for line in lines],
-            "kv_tokens": [item.sum_decode_kv_tokens for item in scheduled],
-            "num_running": [item.num_decode_requests for item in scheduled],
-            "num_waiting": [item.num_prefill_requests + item.num_decode_requests for item in queued],
-            "prefill_tokens": [item.sum_prefill_tokens for item in scheduled],
-            "step_ms": [item.wall_time * 1e3 for item in metrics],
-        }
+def _row(line: _Line, dry: set[int]) -> tuple[float, ...] | None:
+    """The values of `COLUMNS`; None for a heartbeat, whose rank is then among the `dry` ones until its next pass."""
+    metrics, scheduled, queued = line.metrics, line.metrics.scheduled_requests, line.metrics.queued_requests
+    rank = metrics.dp_rank
+    if metrics.wall_time == 0 and scheduled.num_decode_requests == scheduled.num_prefill_requests == 0:
+        dry.add(rank)
+        return None
+    idle_before = rank in dry
+    dry.discard(rank)
+    return (
+        rank,
+        metrics.counter_id,
+        np.nan if line.received_at_ns is None else line.received_at_ns / 1e6,
+        idle_before,
+        scheduled.sum_decode_kv_tokens,
+        scheduled.num_decode_requests,
+        queued.num_prefill_requests + queued.num_decode_requests,
+        scheduled.sum_prefill_tokens,
+        metrics.wall_time * 1e3,
     )
