@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.log_lines import MANGLED
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.vllm_log import MANGLED, VllmLog
+from lbal.analyzers.trace.reading.vllm_log import VllmLog
 from lbal.analyzers.trace.source import Source
 
 TOKEN = re.compile(
     rb"(?P<table>\[dyntra_lb\] requests_by_rank)"
-    rb"|^[^\n]{0,200}?\bDP(?P<rank>\d{1,4}) \| Run\((?P<running>\d{1,7})\): *\[(?P<blocks>[\d, ]*)\] *"
+    rb"|^(?P<head>[^\n]{0,400}?)\bDP(?P<rank>\d{1,4}) \| Run\((?P<running>\d{1,7})\): *\[(?P<blocks>[\d, ]*)\] *"
     rb"\| Wait\((?P<waiting>\d{1,7})\): *\[[\d, ]*\]"
     rb"|\| block size \[scheduler=\d{1,7}, dyntra_lb=(?P<size>\d{1,7})\]",
     re.MULTILINE,
@@ -39,8 +40,10 @@ class DyntraLbReader(LogReader):
         """The tables, numbered as they come; blocks become tokens with the block size of the scheduler's line."""
         log = VllmLog(records)
         table, tokens_per_block = -1, None
-        rows: list[tuple[int, int, float, int, int, int]] = []
+        rows: list[tuple[int, int, int, int, int]] = []
+        heads: list[bytes] = []
         for data in log.parts(source):
+            log.learn(data, 0)
             rows_before = len(rows)
             for match in TOKEN.finditer(data):
                 if match["table"]:
@@ -52,14 +55,21 @@ class DyntraLbReader(LogReader):
                     if table < 0 or len(blocks) != int(match["running"]):
                         records.skip("rows of a DyntraLB table without its head, or with other counts than it lists")
                         continue
-                    time_ms = log.places(data, [match.start("rank")])[1][0]
-                    rows.append((table, int(match["rank"]), time_ms, sum(blocks), len(blocks), int(match["waiting"])))
+                    heads.append(match["head"])
+                    rows.append((table, int(match["rank"]), sum(blocks), len(blocks), int(match["waiting"])))
             records.skip(MANGLED, max(0, len(LOOKS_LIKE_ONE.findall(data)) - (len(rows) - rows_before)))
         if rows:
-            step, rank, time, sums, running, waiting = (list(column) for column in zip(*rows, strict=True))
+            step, rank, sums, running, waiting = (list(column) for column in zip(*rows, strict=True))
             tokens = {"kv_tokens": [tokens_per_block * count for count in sums]} if tokens_per_block else {}
             records.extend(
-                {"step": step, "rank": rank, "time_ms": time, "num_running": running, "num_waiting": waiting, **tokens}
+                {
+                    **log.places(heads),
+                    "step": step,
+                    "rank": rank,
+                    "num_running": running,
+                    "num_waiting": waiting,
+                    **tokens,
+                }
             )
         if tokens_per_block is None:
             records.note("no line tells the block size (`block size [scheduler=…, dyntra_lb=…]`): KV tokens are n/a")

@@ -11,6 +11,7 @@ import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.jsonlines import Count
+from lbal.analyzers.trace.reading.log_lines import json_of, plain
 from lbal.analyzers.trace.reading.own_counts import numbers_agree, passes_by_time
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
@@ -83,7 +84,7 @@ class FpmReader(LogReader):
             try:
                 lines = decoder.decode_lines(block.data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                lines = _one_by_one(decoder, block.lines(), records)
+                lines = _one_by_one(decoder, plain(block.data).split(b"\n"), records)
             rows = [row for line in lines if (row := _row(line, dry)) is not None]
             records.skip(HEARTBEATS, len(lines) - len(rows))
             tables.append(np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS)))
@@ -97,13 +98,13 @@ class FpmReader(LogReader):
         records.extend(columns)
 
 
-def _one_by_one(
-    decoder: msgspec.json.Decoder[_Line], lines: Iterable[tuple[int, bytes]], records: RankStepsBuilder
-) -> list[_Line]:
+def _one_by_one(decoder: msgspec.json.Decoder[_Line], lines: Iterable[bytes], records: RankStepsBuilder) -> list[_Line]:
     found = []
-    for _number, text in lines:
+    for text in lines:
+        body = json_of(text)
         try:
-            found.append(decoder.decode(text))
+            if body or text.strip():
+                found.append(decoder.decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             records.skip(MANGLED)
     return found

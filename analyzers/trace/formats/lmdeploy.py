@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-
-import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
-from lbal.analyzers.trace.reading.log_lines import plain
+from lbal.analyzers.trace.reading.line_clock import LineClock, moments
+from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled, plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
-from lbal.analyzers.trace.reading.vllm_log import MANGLED
 from lbal.analyzers.trace.source import Source
 
 LOOKS_LIKE_ONE = re.compile(rb"Avg thr \(in/out\): ")
+MARKS = (b"Avg thr (in/out): ", b"Engine (running/waiting): ")
 LINE = re.compile(
-    rb"\[(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?: DP(\d{1,4}))?\] Avg thr \(in/out\): [^\n]{0,200}?"
-    rb"Engine \(running/waiting\): (\d{1,9}) / (\d{1,9}), KV cache: (\d{1,3}\.\d{1,4})%"
+    rb"^([^\n]*?\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: DP(\d{1,4}))?\] )Avg thr \(in/out\): [^\n\[]{0,200}?"
+    rb"Engine \(running/waiting\): (\d{1,9}) / (\d{1,9}), KV cache: (\d{1,3}\.\d{1,4})%",
+    re.MULTILINE,
 )
 
 
@@ -33,16 +32,18 @@ class LmdeployReader(LogReader):
 
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The samples of all ranks that write to this log."""
-        for block in source.blocks(text=False):
-            data = plain(block.data)
-            found = LINE.findall(data)
-            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
+        clock = LineClock()
+        for data in plain_blocks(source):
+            found = [groups for groups in LINE.findall(data) if MARKS[0] not in groups[0]]
+            records.skip(MANGLED, mangled(data, MARKS, len(found)))
             if not found:
                 continue
-            day, clock, rank, running, waiting, kv = zip(*found, strict=True)
+            heads, rank, running, waiting, kv = zip(*found, strict=True)
+            time_ms, kinds = moments(clock, heads)
             records.extend(
                 {
-                    "time_ms": [_ms(date + b"T" + time) for date, time in zip(day, clock, strict=True)],
+                    "time_ms": time_ms,
+                    "clock": kinds,
                     "rank": numbers(rank),
                     "num_running": numbers(running),
                     "num_waiting": numbers(waiting),
@@ -52,10 +53,3 @@ class LmdeployReader(LogReader):
         records.note("LMDeploy's statistics are looks at the load every few seconds: no claim on single steps")
         if not options.kv_capacity:
             records.note("KV use is told in per cent: tokens are n/a without --kv-capacity")
-
-
-def _ms(text: bytes) -> float:
-    try:
-        return datetime.fromisoformat(text.decode()).replace(tzinfo=UTC).timestamp() * 1e3
-    except ValueError:
-        return float(np.nan)

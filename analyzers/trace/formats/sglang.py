@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
-from lbal.analyzers.trace.reading.log_lines import LineClock, plain
+from lbal.analyzers.trace.reading.line_clock import LineClock
+from lbal.analyzers.trace.reading.log_lines import MANGLED, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, batch_lines, is_plain_dp
@@ -19,7 +20,6 @@ START = re.compile(rb"\bserver_args=(?:ServerArgs\()?")
 CAPACITY = re.compile(rb"\bmax_total_num_tokens=(\d{1,15}),[^\n]{0,200}?\bmax_running_requests=(\d{1,9}),")
 DP_SIZE = re.compile(rb"\bdp_size=(\d{1,4})\b")
 SGLANG = re.compile(rb"server_args=ServerArgs\(|sglang(?![:_\w])|max_total_num_tokens=\d")
-MANGLED = "lines that are cut or mangled"
 PREFILLS = "prefill lines beside sampled decode lines (they have no decode load)"
 SAMPLES = (
     "SGLang prints a decode line every 40 decode passes of a rank (--decode-log-interval), and ranks count their own: "

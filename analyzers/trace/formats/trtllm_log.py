@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
-from lbal.analyzers.trace.reading.log_lines import plain
+from lbal.analyzers.trace.reading.line_clock import LineClock
+from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled, plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
-LINE = re.compile(rb"\biter = (\d{1,15}), global_rank = (\d{1,6}), ([^\n]{0,2000}\})([^\n]{0,500})")
+LINE = re.compile(
+    rb"^([^\n]*?)\biter = (\d{1,15}), global_rank = (\d{1,6}), ([^\n]{0,2000}\})([^\n]{0,500})", re.MULTILINE
+)
 LOOKS_LIKE_ONE = re.compile(rb"\biter = \d{1,15}, global_rank = ")
+MARKS = (b"iter = ", b"global_rank = ", b"currank_total_requests = ")
+VERSION = re.compile(rb"TensorRT[- ]LLM version: (\d[\w.+-]{1,40})")
 FIELD = re.compile(
     rb"\b(rank|num_scheduled_requests|kv_cache_util|host_step_time|prev_device_step_time|elapsed_time|num_ctx_requests"
     rb"|num_ctx_tokens|cached_kv_tokens|num_dummy|num_unscheduled|timestamp)'?\s*[=:]\s*"
     rb"(?:(\d{1,15}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(ms|s)?(?=[,}\s])|(\d[\d-]{7,9} \d\d:\d\d:\d\d)|N/A)"
 )
 OF_TIME = {b"ms": 1.0, b"s": 1e3}
-MANGLED = "lines that are cut or mangled"
 WITHOUT_COUNT = "rows without num_scheduled_requests (their num_generation_tokens holds padding)"
 RANK_0_ONLY = (
     "only rank {} is in the log: TensorRT-LLM prints rank 0 alone unless TLLM_PROFILE_LOG_RANKS=all is set (or a list "
@@ -43,6 +46,7 @@ COLUMNS = (
     "rank",
     "step",
     "time_ms",
+    "clock",
     "num_running",
     "prefill_tokens",
     "kv_tokens",
@@ -79,14 +83,16 @@ class TrtllmLogReader(LogReader):
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The rows of all ranks. A device time stands one row late: it goes to the row before, of the same rank."""
         tables = []
+        clock = LineClock()
         tells_dummies = False
-        for block in source.blocks(text=False):
-            data = plain(block.data)
-            found = LINE.findall(data)
-            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
+        for data in plain_blocks(source):
+            found = [groups for groups in LINE.findall(data) if MARKS[0] not in groups[0] + groups[3] + groups[4]]
+            records.skip(MANGLED, mangled(data, MARKS, len(found)))
+            if version := VERSION.search(data):
+                records.facts.engine_version = version[1].decode()
             if found:
                 tells_dummies |= b"num_dummy" in data
-                tables.append(np.array([_row(*match) for match in found], dtype=np.float64))
+                tables.append(np.array([_row(groups, clock) for groups in found], dtype=np.float64))
         if not tables:
             return
         columns = dict(zip(COLUMNS, np.concatenate(tables).T, strict=True))
@@ -106,12 +112,14 @@ class TrtllmLogReader(LogReader):
             records.note(NO_TOKENS)
 
 
-def _row(step: bytes, global_rank: bytes, body: bytes, suffix: bytes) -> tuple[float, ...]:
+def _row(groups: tuple[bytes, ...], clock: LineClock) -> tuple[float, ...]:
+    """The values of a row. Of its clocks that of the line counts, which a container's runtime may have put there."""
+    head, step, global_rank, body, suffix = groups
     fields: dict[bytes, float] = {}
-    time_ms = np.nan
-    for name, number, unit, moment in FIELD.findall(body + suffix + b" "):
-        if moment:
-            time_ms = _ms(moment)
+    moment = clock.moment(head)
+    for name, number, unit, written in FIELD.findall(body + suffix + b" "):
+        if written and moment[0] != moment[0]:
+            moment = clock.moment(written)
         elif number and name != b"timestamp":
             fields[name] = float(number) * OF_TIME.get(unit, 1.0)
     get = fields.get
@@ -120,7 +128,7 @@ def _row(step: bytes, global_rank: bytes, body: bytes, suffix: bytes) -> tuple[f
     return (
         get(b"rank", float(global_rank)),
         float(step),
-        time_ms,
+        *moment,
         max(requests, 0.0) if requests == requests else np.nan,
         get(b"num_ctx_tokens", np.nan),
         get(b"cached_kv_tokens", np.nan),
@@ -146,11 +154,3 @@ def _step_ms(
         own_ms[this[told]] = device_ms[following[told]]
     has_device = np.isin(step, step[np.isfinite(own_ms)])
     return np.where(has_device, own_ms, host_ms)
-
-
-def _ms(text: bytes) -> float:
-    form = "%Y-%m-%d %H:%M:%S" if text[4:5] == b"-" else "%m-%d-%Y %H:%M:%S"
-    try:
-        return datetime.strptime(text.decode(), form).replace(tzinfo=UTC).timestamp() * 1e3
-    except ValueError:
-        return float(np.nan)

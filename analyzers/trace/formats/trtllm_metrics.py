@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 
 import msgspec
-import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.jsonlines import Count
+from lbal.analyzers.trace.reading.line_clock import LineClock, moments
+from lbal.analyzers.trace.reading.log_lines import json_of, plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 
@@ -99,8 +99,8 @@ class TrtllmMetricsReader(LogReader):
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """All rows; those of one `iter` are one step."""
         rows: list[_Row] = []
-        for block in source.blocks(text=False):
-            rows += _rows(block.lines(), records)
+        for data in plain_blocks(source):
+            rows += _rows(data.split(b"\n"), records)
         if not rows:
             return
         steps = _steps(rows, records)
@@ -108,12 +108,11 @@ class TrtllmMetricsReader(LogReader):
         _add([row for row, _step in kept], [step for _row, step in kept], records)
 
 
-def _rows(lines: Iterator[tuple[int, bytes]], records: RankStepsBuilder) -> Iterator[_Row]:
+def _rows(lines: Iterable[bytes], records: RankStepsBuilder) -> Iterator[_Row]:
     one, many = msgspec.json.Decoder(_Row), msgspec.json.Decoder(list[_Row])
-    for _number, text in lines:
-        begin = min((place for place in (text.find(b"{"), text.find(b"[")) if place >= 0), default=0)
-        body = text[begin:].strip().rstrip(b",")
-        if body in (b"[", b"]", b"[]", b""):
+    for text in lines:
+        body = json_of(text)
+        if not body:
             continue
         try:
             yield from many.decode(body) if body.startswith(b"[") else (one.decode(body),)
@@ -141,11 +140,13 @@ def _steps(rows: list[_Row], records: RankStepsBuilder) -> list[int | None]:
 def _add(rows: list[_Row], steps: list[int | None], records: RankStepsBuilder) -> None:
     ranks = {row.number for row in rows}
     several = len(ranks) > 1
+    times, kinds = moments(LineClock(), [(row.timestamp or "").encode() for row in rows])
     records.extend(
         {
             "rank": [row.number for row in rows],
             "step": steps,
-            "time_ms": [_ms(row.timestamp) for row in rows],
+            "time_ms": times,
+            "clock": kinds,
             "num_running": [row.num_running for row in rows],
             "num_waiting": [None if several and row.number else row.numQueuedRequests for row in rows],
             "prefill_tokens": [row.inflightBatchingStats.numCtxTokens for row in rows],
@@ -162,11 +163,3 @@ def _add(rows: list[_Row], steps: list[int | None], records: RankStepsBuilder) -
     records.note(RANK_0_TIMES if several else ONE_RANK)
     if several and any(row.numQueuedRequests for row in rows):
         records.note("the queue is common to all ranks and told by rank 0: num_waiting of the other ranks is n/a")
-
-
-def _ms(text: str | None) -> float:
-    try:
-        moment = datetime.strptime(text or "", "%m-%d-%Y %H:%M:%S.%f")
-    except ValueError:
-        return float(np.nan)
-    return moment.replace(tzinfo=UTC).timestamp() * 1e3

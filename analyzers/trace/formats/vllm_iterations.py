@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
-from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, MANGLED, NO_BARRIER, VllmLog
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, NO_BARRIER, VllmLog
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
-LOOKS_LIKE_ONE = re.compile(rb"Iteration\(\d{1,15}\):")
+MARKS = (b"Iteration(", b" context requests, ", b"iteration elapsed time: ")
 LINE = re.compile(
-    rb"Iteration\((\d{1,15})\): (\d{1,9}) context requests, (\d{1,12}) context tokens, "
+    rb"^([^\n]*?)Iteration\((\d{1,15})\): (\d{1,9}) context requests, (\d{1,12}) context tokens, "
     rb"(\d{1,9}) generation requests, \d{1,12} generation tokens, iteration elapsed time: (\d{1,9}\.\d{1,6}) ms"
-    rb"( \(dummy\))?(?:, \w{1,16} KV cache usage: (\d{1,3}\.\d{1,4})%)?"
+    rb"( \(dummy\))?(?:, \w{1,16} KV cache usage: (\d{1,3}\.\d{1,4})%)?",
+    re.MULTILINE,
 )
 OF_ENGINE = re.compile(rb"Engine \d{1,4}: Iteration\(")
 GENERATIONS = {"A": "0.14.1 to 0.22.1", "B": "0.23.0 to 0.25.1", "C": "0.26.0 or later"}
@@ -50,15 +53,15 @@ class VllmIterationsReader(LogReader):
         """The iterations of all ranks that write to this log; which generation it is decides what aligns them."""
         log, seen = VllmLog(records), _Seen()
         for data in log.parts(source):
-            found = list(LINE.finditer(data))
-            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
+            found = [groups for groups in LINE.findall(data) if MARKS[0] not in groups[0]]
+            log.learn(data, len(found))
+            if broken := mangled(data, MARKS, len(found)):
+                records.skip(MANGLED, broken)
+                records.damaged_near += _steps_at_damage(data)
             if not found:
                 continue
-            step, context, tokens, generation, elapsed_ms, dummy, kv = zip(
-                *(match.groups() for match in found), strict=True
-            )
-            rank, time_ms = log.places(data, [match.start() for match in found])
-            columns = {"rank": rank, "step": numbers(step), "time_ms": time_ms}
+            heads, step, context, tokens, generation, elapsed_ms, dummy, kv = zip(*found, strict=True)
+            columns = {**log.places(heads), "step": numbers(step)}
             seen.add(columns, engine=OF_ENGINE.search(data) is not None, kv=any(kv), dummy=any(dummy))
             columns |= {
                 "num_running": numbers(context) + numbers(generation),
@@ -100,6 +103,21 @@ class _Seen:
     def generation(self) -> str:
         """A, B or C; A where nothing tells A from B, as it claims least."""
         return "C" if self.has_engine or self.has_kv else "B" if self.has_dummies else "A"
+
+
+def _steps_at_damage(data: bytes) -> Iterator[float]:
+    """For each line with a part of an iteration, the number of the whole one before it, else of the one behind it."""
+    step, waiting = np.nan, 0
+    for line in data.split(b"\n"):
+        whole = LINE.match(line)
+        if whole is not None and MARKS[0] not in whole[1]:
+            step = float(whole[2])
+            yield from [step] * (waiting + (line.count(MARKS[0]) > 1))
+            waiting = 0
+        elif any(mark in line for mark in MARKS) and np.isnan(step):
+            waiting += 1
+        elif any(mark in line for mark in MARKS):
+            yield step
 
 
 def _conclude(records: RankStepsBuilder, log: VllmLog, seen: _Seen, options: ReadOptions) -> None:

@@ -7,16 +7,19 @@ import re
 import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
-from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, MANGLED, VllmLog
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, VllmLog
 from lbal.analyzers.trace.source import Source
 
 LOOKS_LIKE_ONE = re.compile(rb"(?<!Aggregated: )Avg prompt throughput: ")
+MARK = b"Avg prompt throughput: "
 LINE = re.compile(
-    rb"Avg prompt throughput: (?<!Aggregated: Avg prompt throughput: )\d[\d.]{0,20} tokens/s, "
+    rb"^([^\n]*?)Avg prompt throughput: (?<!Aggregated: Avg prompt throughput: )\d[\d.]{0,20} tokens/s, "
     rb"Avg generation throughput: \d{1,12}\.\d{1,4} tokens/s, Running: (\d{1,9}) reqs, "
     rb"(?:Swapped: \d{1,9} reqs, )?(?:Waiting|Pending): (\d{1,9}) reqs"
-    rb"(?:[^\n%]{0,300}?(?<!CPU) KV cache usage: (\d{1,3}\.\d{1,4})%)?"
+    rb"(?:[^\n%(\[]{0,300}?(?<!CPU) KV cache usage: (\d{1,3}\.\d{1,4})%)?",
+    re.MULTILINE,
 )
 AGGREGATED = re.compile(rb"(\d{1,4}) Engines Aggregated: Avg prompt throughput: ")
 RUST = re.compile(rb"Avg prompt tput: [\d.]+ toks/s, Avg generation tput: ")
@@ -72,18 +75,18 @@ class VllmPeriodicReader(LogReader):
         for data in log.parts(source):
             sums = AGGREGATED.findall(data)
             records.skip(ONLY_SUMS, len(sums))
-            found = list(LINE.finditer(data))
-            records.skip(MANGLED, len(LOOKS_LIKE_ONE.findall(data)) - len(found))
+            found = [groups for groups in LINE.findall(data) if MARK not in groups[0]]
+            log.learn(data, len(found))
+            records.skip(MANGLED, mangled(data, (MARK, b" tokens/s, Running: "), len(found) + len(sums)))
             if not found:
                 continue
-            running, waiting, kv = zip(*(match.groups() for match in found), strict=True)
-            rank, time_ms = log.places(data, [match.start() for match in found])
-            ranks |= {value for value in np.unique(rank) if not np.isnan(value)}
+            heads, running, waiting, kv = zip(*found, strict=True)
+            places = log.places(heads)
+            ranks |= {value for value in np.unique(places["rank"]) if not np.isnan(value)}
             has_kv |= any(kv)
             records.extend(
                 {
-                    "rank": rank,
-                    "time_ms": time_ms,
+                    **places,
                     "num_running": numbers(running),
                     "num_waiting": numbers(waiting),
                     "kv_fraction": numbers(kv) / 100,

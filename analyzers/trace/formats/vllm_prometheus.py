@@ -6,9 +6,10 @@ import math
 import re
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.log_lines import MANGLED
 from lbal.analyzers.trace.reading.prometheus import Sample, Scrape, scrapes
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, MANGLED
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS
 from lbal.analyzers.trace.source import Source
 
 WANTED = re.compile(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from lbal.analyzers.errors import UsageError
+from lbal.analyzers.trace.reading.log_lines import plain_head
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import Resolution, Trace
@@ -107,7 +108,7 @@ class LogReader(Format):
     @classmethod
     def matches(cls, source: Source) -> bool:
         """Whether the signature stands in the first megabytes."""
-        return cls.signature.search(source.wide_head) is not None
+        return cls.signature.search(plain_head(source)) is not None
 
     @classmethod
     def why_empty(cls, source: Source) -> str | None:

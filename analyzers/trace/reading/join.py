@@ -18,6 +18,7 @@ import polars as pl
 from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
+from lbal.analyzers.trace.reading.line_clock import one_clock
 from lbal.analyzers.trace.reading.load_words import load_words
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
 from lbal.analyzers.trace.sources import SourceName
@@ -69,7 +70,10 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     filled = [part for part in parts if not part.records.frame.is_empty()]
     if not filled:
         raise InputError(label, f"is {reader.title} but has no records{_counted(report.excluded)}", expected="some")
-    framed = [(part, _with_kv_tokens(part, frame, options)) for part, frame in _told_ranks(filled, report)]
+    framed = [
+        (part, _with_kv_tokens(part, _on_one_clock(frame, report), options))
+        for part, frame in _told_ranks(filled, report)
+    ]
     _refuse_same_rank(framed)
     records = pl.concat([frame for _part, frame in framed], how="diagonal")
     if records.is_empty():
@@ -91,6 +95,15 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     words = load_words(aligned.columns, slots=meta.max_num_seqs)
     meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution}).warned(*words)
     return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
+
+
+def _on_one_clock(frame: pl.DataFrame, report: _Report) -> pl.DataFrame:
+    frame, left_out, notes = one_clock(frame)
+    for reason, count in left_out.items():
+        report.leave_out(reason, count)
+    for note in notes:
+        report.warn(note)
+    return frame
 
 
 def _counted(excluded: Counter[str]) -> str:

@@ -19,6 +19,8 @@ GROWTH_RANGE = (0.5, 1.5)
 """How far from the usual tokens in so many passes requests may grow, as drafts of speculative decoding vary."""
 GOES_ON = 0.5
 """A rank that has at least this share of its former requests and tokens goes on with them."""
+NEAR_STEPS = 1
+"""Lines of different ranks may be out of order by so many steps."""
 MOST_LIKELY_LOST = 8.0
 """So many lines of a rank that are missing in a row are no chance: fewer requests than that may have ended at once."""
 
@@ -79,6 +81,22 @@ def missing_numbers(lines: RankLines, *, others_damaged: bool) -> MissingNumbers
     follows_decode = np.ones(len(order), np.bool_)
     follows_decode[behind[same]] = (missing == 0)[same] & ~(lines.is_prefill | lines.is_damaged)[before[same]]
     return MissingNumbers(idle_before, follows_decode, int(length[~idle].sum()))
+
+
+def idle_away_from(damaged: FloatArray, run: FloatArray, rank: FloatArray, step: FloatArray) -> FloatArray:
+    """1 for records with no damaged line near the numbers that are missing since the rank's last record, else 0.
+
+    `damaged` are the step numbers that the log was at where its damaged lines stand.
+    """
+    order = np.lexsort((step, rank, run))
+    before, behind = order[:-1], order[1:]
+    same = _same(rank, before, behind) & _same(run, before, behind)
+    damaged = np.sort(damaged[np.isfinite(damaged)])
+    first = np.searchsorted(damaged, step[before] - NEAR_STEPS)
+    last = np.searchsorted(damaged, step[behind] + NEAR_STEPS, side="right")
+    idle = np.ones(len(order))
+    idle[behind[same & (last > first)]] = 0.0
+    return idle
 
 
 def _same(values: FloatArray, before: IntArray, behind: IntArray) -> BoolArray:

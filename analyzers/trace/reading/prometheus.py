@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
+from lbal.analyzers.trace.reading.line_clock import LineClock
+from lbal.analyzers.trace.reading.log_lines import plain
 from lbal.analyzers.trace.source import Source
 
-_SERIES = re.compile(r"^\s*([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+(-?\d{1,16}))?\s*$")
+_SERIES = re.compile(
+    r"^([^#{]*?)(?<![^\s>|\]])([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+([-+]?(?:\d[\w.+-]*|Inf|NaN))(?:\s+(-?\d{1,16}))?\s*$"
+)
+"""What a collector wrote before the line, name, labels, value, time in ms."""
+_WORDS = re.compile(r"[\s{]")
 _LABEL = re.compile(r'([A-Za-z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _ISO = re.compile(r"^[\W_]*(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)")
 _EPOCH = re.compile(r"^[\W_]*(1\d{9}(?:\.\d{1,9})?|1\d{12})[\W_]*$")
 _DATE = re.compile(r"^[\W_]*\w{3} (\w{3}) +(\d{1,2}) (\d\d:\d\d:\d\d) (?:\w{2,5} )?(\d{4})")
-_TIME_KEYS = ("ts", "time", "timestamp", "@timestamp", "scraped_at", "date")
 _MS_FROM = 1e11
 """A number of the present is beyond this in milliseconds, and below it in seconds."""
 
@@ -45,77 +49,55 @@ def scrapes(source: Source, wanted: re.Pattern[str], mangled: list[int]) -> Iter
     A scrape begins at a line with a time, at a JSON line with a text of metrics, and where a series comes again.
     The numbers of lines that name a wanted series and cannot be read go to `mangled`.
     """
-    scrape, seen = Scrape(1), set[tuple[str, str]]()
+    scrape, seen, clock = Scrape(1), set[tuple[str, str]](), LineClock()
     for number, text in _lines(source):
-        if isinstance(text, float):
-            if scrape.samples:
-                yield scrape
-            scrape, seen = Scrape(number, text), set()
-            continue
         found = _SERIES.match(text)
-        name = found[1] if found else text.lstrip().split("{", 1)[0].split(" ", 1)[0]
-        if not wanted.fullmatch(name):
+        if found is None or not wanted.fullmatch(found[2]):
+            if found is None and "#" not in text and any(map(wanted.fullmatch, _WORDS.split(text))):
+                mangled.append(number)
+            elif (found is None or found[2].isalpha()) and (moment := moment_ms(text)) is not None:
+                if scrape.samples:
+                    yield scrape
+                scrape, seen = Scrape(number, moment), set()
             continue
         sample = _sample(found)
-        if sample is None or found is None:
+        if sample is None:
             mangled.append(number)
             continue
-        series = (name, found[2] or "")
+        series = (found[2], found[3] or "")
         if series in seen:
             yield scrape
             scrape, seen = Scrape(number), set()
         seen.add(series)
-        if scrape.time_ms is None and found[4]:
-            scrape.time_ms = float(found[4])
+        if scrape.time_ms is None:
+            scrape.time_ms = _time_ms(found, clock)
         scrape.samples.append(sample)
     if scrape.samples:
         yield scrape
 
 
-def _lines(source: Source) -> Iterator[tuple[int, str | float]]:
-    """Lines of metrics, of plain text and of texts in JSON; a number is a time in ms at which a scrape begins."""
+def _lines(source: Source) -> Iterator[tuple[int, str]]:
+    """Lines of metrics, of plain text and of texts in JSON, whose time is a line before them."""
     for block in source.blocks(text=False):
         for number, data in block.lines():
-            text = data.decode("utf-8", errors="replace")
-            moment = moment_ms(text)
-            if moment is not None:
-                yield number, moment
-            elif text.lstrip().startswith("{") and (wrapped := _unwrapped(data)):
-                if wrapped[0] is not None:
-                    yield number, wrapped[0]
-                for line in wrapped[1].split("\n"):
-                    yield number, line
-            else:
-                yield number, text
+            for line in plain(data, any_text=True).split(b"\n"):
+                yield number, line.decode("utf-8", errors="replace")
 
 
-def _unwrapped(data: bytes) -> tuple[float | None, str] | None:
-    """Time and metrics of a JSON line that holds a scrape as a text."""
-    try:
-        record: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if not isinstance(record, dict):
-        return None
-    texts = [value for value in record.values() if isinstance(value, str) and "{" in value]
-    if not texts:
-        return None
-    moment = next((record[key] for key in _TIME_KEYS if key in record), None)
-    if isinstance(moment, str):
-        return moment_ms(moment), texts[0]
-    if isinstance(moment, int | float) and not isinstance(moment, bool):
-        return _epoch_ms(float(moment)), texts[0]
-    return None, texts[0]
+def _time_ms(found: re.Match[str], clock: LineClock) -> float | None:
+    """The time of a sample: that at its end, else that which a collector wrote before it."""
+    if found[5]:
+        return float(found[5])
+    before = clock.time_ms(found[1].encode()) if found[1] else math.nan
+    return before if math.isfinite(before) else None
 
 
-def _sample(found: re.Match[str] | None) -> Sample | None:
-    if found is None:
-        return None
-    labels = dict(_LABEL.findall(found[2] or ""))
-    if _LABEL.sub("", found[2] or "").strip():
+def _sample(found: re.Match[str]) -> Sample | None:
+    labels = dict(_LABEL.findall(found[3] or ""))
+    if _LABEL.sub("", found[3] or "").strip():
         return None
     try:
-        return Sample(found[1], labels, float(found[3]))
+        return Sample(found[2], labels, float(found[4]))
     except ValueError:
         return None
 

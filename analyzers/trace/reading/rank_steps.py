@@ -10,15 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from lbal.analyzers.trace.reading.lost_lines import idle_away_from
 from lbal.analyzers.trace.trace import FloatArray, Resolution
 
 Alignment = Literal["step", "time"]
 Column = Sequence[float | None] | FloatArray | float | None
 
-PLACES = ("line", "run", "rank", "step", "time_ms", "idle_before")
-"""Where a record stands: input line, run of the log (restarts), rank, step number, wall clock in ms. `idle_before` is 1
-where the step numbers that are missing since the rank's last record are steps without work, 0 where they are unknown:
-only of use with `gaps_are_idle`, and of logs where it is not the same for all gaps."""
+PLACES = ("line", "run", "rank", "step", "time_ms", "clock", "idle_before")
+"""Where a record stands: input line, run of the log (restarts), rank, step number, wall clock in ms and the kind of
+that clock (`line_clock.py`). `idle_before` is 1 where the step numbers that are missing since the rank's last record
+are steps without work, 0 where they are unknown: only of use with `gaps_are_idle`, and of logs where it is not the same
+for all gaps."""
 VALUES = (
     "kv_tokens",
     "kv_fraction",
@@ -85,6 +87,8 @@ class RankStepsBuilder:
         """Whether a step number that is missing between two records of a rank is a step in which it had no work."""
         self.times_hold_pauses = False
         """Whether `step_ms` of a rank may be too long, by a pause of its own: then the shortest of a step counts."""
+        self.damaged_near: list[float] = []
+        """Of each damaged line the step number that the log was at: what ranks did around it is unknown, not idle."""
         self.facts = LogFacts()
         self.skipped: Counter[str] = Counter()
         self._notes: list[str] = []
@@ -110,7 +114,7 @@ class RankStepsBuilder:
     ) -> None:
         """One record. What the line does not say is left out, never 0."""
         values = (kv_tokens, kv_fraction, num_running, num_waiting, prefill_tokens, compute_ms, wait_ms, step_ms)
-        self._rows.append((line, self._run, rank, step, time_ms, None, *values))
+        self._rows.append((line, self._run, rank, step, time_ms, None, None, *values))
         if len(self._rows) >= ROWS_AT_ONCE:
             self._flush()
 
@@ -151,6 +155,8 @@ class RankStepsBuilder:
         }
         self._parts = []
         arrays = self._possible(arrays)
+        if self.gaps_are_idle:
+            arrays |= self._unknown_at_damage(arrays)
         columns = {name: _column(name, array) for name, array in arrays.items() if not np.isnan(array).all()}
         return RankSteps(
             frame=pl.DataFrame(columns),
@@ -162,6 +168,18 @@ class RankStepsBuilder:
             skipped=dict(self.skipped),
             notes=tuple(self._notes),
         )
+
+    def _unknown_at_damage(self, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """`idle_before` where lines are damaged, or have lost their rank while others have one."""
+        if not {"run", "rank", "step"} <= arrays.keys():
+            return {}
+        run, rank, step = (arrays[name] for name in ("run", "rank", "step"))
+        lost_rank = np.isnan(rank)
+        damaged = np.concatenate([np.array(self.damaged_near), step[lost_rank]])
+        if not damaged.size or lost_rank.all():
+            return {}
+        idle = idle_away_from(damaged, run, rank, step)
+        return {"idle_before": np.fmin(idle, arrays["idle_before"]) if "idle_before" in arrays else idle}
 
     def _flush(self) -> None:
         if self._rows:
@@ -192,7 +210,7 @@ class RankStepsBuilder:
 
 def numbers(texts: Iterable[bytes]) -> FloatArray:
     """Numbers from what a pattern found; an empty text, a group that is not there, is NaN."""
-    return np.array([float(text) if text else np.nan for text in texts], dtype=np.float64)
+    return np.array([float(text or b"nan") for text in texts], dtype=np.float64)
 
 
 def _can_be(array: FloatArray, *, whole: bool, largest: float) -> Any:

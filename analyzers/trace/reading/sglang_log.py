@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from lbal.analyzers.trace.reading.log_lines import LineClock
+from lbal.analyzers.trace.reading.line_clock import LineClock
 from lbal.analyzers.trace.trace import FloatArray
 
 EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment, 0.5.5 or later)"
@@ -28,6 +28,7 @@ COLUMNS = (
     "rank",
     "step",
     "time_ms",
+    "clock",
     "kv_tokens",
     "num_running",
     "num_waiting",
@@ -67,7 +68,7 @@ def _row(head: bytes, kind: bytes, step: bytes, body: bytes, end: bytes, clock: 
     A number at the end of the line may be cut: only the field with which whole lines end is used there.
     """
     rank = RANK.findall(head)
-    place = (float(rank[-1]) if rank else NAN, float(step) if step else NAN, clock.time_ms(head))
+    place = (float(rank[-1]) if rank else NAN, float(step) if step else NAN, *clock.moment(head))
     found = FIELD.findall(body)
     fields = {name: float(number) for name, number, comma in found if comma or (end and name == MAY_END_A_LINE)}
     doubled = len({name for name, _number, _comma in found}) < len(found)

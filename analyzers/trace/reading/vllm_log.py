@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lbal.analyzers.trace.reading.log_lines import LineClock, plain
+from lbal.analyzers.trace.reading.line_clock import LineClock
+from lbal.analyzers.trace.reading.log_lines import plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
-NO_YEAR = 1972
-"""Stands for the year that vLLM's clock does not tell; a leap year, so that it has every day."""
-HALF_A_YEAR_MS = 183 * 86_400_000.0
-YEAR_MS = 366 * 86_400_000.0
-MANGLED = "lines that are cut or mangled"
+PIECE_BYTES = 1 << 20
+"""Lines are searched so many bytes at a time: what is found in them stays in the processor's caches."""
 
 _RANK = re.compile(rb"(?:EngineCore_DP|APIServer_DP(?:Rank_)?)(\d{1,4})\b")
-_CLOCK = re.compile(rb"\b(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\b")
 _NAME = re.compile(rb"\(([A-Za-z]\w{0,40}) pid=\d+\)")
+_POD = re.compile(rb"\[pod/[^\]\n]{1,300}\]|^[\w.-]{1,80} +\|")
 _START = re.compile(rb"Initializing an? (?:V1 )?LLM engine \(v?([^\s,)]{1,60})")
+_STARTS = b"Initializing a"
 _API_VERSION = re.compile(rb"API server version:? v?(\d[^\s,)]{1,60})")
 _CAPACITY = re.compile(rb"KV cache size: ([\d,]{1,20}) tokens")
 _DP_SIZE = re.compile(rb"data_parallel_size['\"]?\s*[=:]\s*(\d{1,4})\b")
@@ -30,6 +28,7 @@ _SLOTS = re.compile(rb"max_num_seqs['\"]?\s*[=:]\s*(\d{1,7})\b")
 _EXPERTS = (b"FusedMoE", b"MoE backend", b"EPLB")
 _EXPERT_PARALLEL = re.compile(rb"enable_expert_parallel['\"]?\s*[=:]\s*True")
 _ENGINE = re.compile(rb"Engine (\d{1,4}): $")
+_CACHED = 1 << 14
 
 BARRIER_DEPENDS = (
     "whether ranks wait for each other depends on the model: MoE models do, dense models run their ranks without a "
@@ -47,73 +46,62 @@ class VllmLog:
     def __init__(self, records: RankStepsBuilder) -> None:
         self.records = records
         self.has_experts = False
-        self._started: set[bytes] = set()
-        self._heads: dict[bytes, tuple[float, float]] = {}
+        self._started: set[tuple[bytes, bytes]] = set()
+        self._ranks: dict[bytes, float] = {}
+        self._known: dict[bytes, tuple[float, float, float]] = {}
         self._clock = LineClock()
-        self._latest_ms = -np.inf
-        self._years_ms = 0.0
 
     def parts(self, source: Source) -> Iterator[bytes]:
-        """The log in pieces of whole lines without what wraps them, each of one run; facts are noted on the way."""
-        for block in source.blocks(text=False):
-            data = plain(block.data)
-            self._learn(data)
+        """The log in pieces of whole lines without what wraps them, each of one run."""
+        for data in plain_blocks(source):
             begin = 0
-            for start in _START.finditer(data):
+            for start in _START.finditer(data) if _STARTS in data else ():
                 if self._is_restart(head_of(data, start.start())):
                     line = data.rfind(b"\n", 0, start.start()) + 1
-                    yield data[begin:line]
+                    yield from _pieces(data, begin, line)
                     begin = line
                     self.records.new_run()
-            yield data[begin:]
+            yield from _pieces(data, begin, len(data))
 
-    def places(self, data: bytes, starts: list[int]) -> tuple[FloatArray, FloatArray]:
-        """Rank and time in ms since 1970 of the messages that begin at the positions; NaN where nothing tells them.
+    def places(self, heads: Sequence[bytes]) -> dict[str, FloatArray]:
+        """`rank`, `time_ms` and `clock` of messages by what stands before them in their lines; NaN where it tells none.
 
         The rank is the index of the engine that stands before the message, else that of the process that wrote it.
         """
-        places = [self._place(head_of(data, start)) for start in starts]
-        table = np.array(places, dtype=np.float64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+        table = np.array([self._known.get(head) or self._place(head) for head in heads], dtype=np.float64)
+        return dict(zip(("rank", "time_ms", "clock"), table.reshape(-1, 3).T, strict=True))
 
-    def _place(self, head: bytes) -> tuple[float, float]:
-        known = self._heads.get(head)
-        if known is None:
-            if len(self._heads) > 1 << 12:
-                self._heads.clear()
-            rank = _ENGINE.search(head) or _RANK.search(head)
-            known = (float(rank[1]) if rank else np.nan, self._time_ms(head))
-            self._heads[head] = known
-        return known
-
-    def _time_ms(self, head: bytes) -> float:
-        """The first full time of the line, which a container's runtime puts there; else vLLM's, without a year."""
-        if np.isfinite(full := self._clock.time_ms(head)):
-            return full
-        try:
-            if clock := _CLOCK.search(head):
-                month, day, hour, minute, second = map(int, clock.groups())
-                moment = datetime(NO_YEAR, month, day, hour, minute, second, tzinfo=UTC).timestamp() * 1e3
-                if moment + self._years_ms < self._latest_ms - HALF_A_YEAR_MS:
-                    self._years_ms += YEAR_MS
-                    self._heads.clear()
-                self._latest_ms = max(self._latest_ms, moment + self._years_ms)
-                return moment + self._years_ms
-        except ValueError:
-            pass
-        return float(np.nan)
+    def _place(self, head: bytes) -> tuple[float, float, float]:
+        """Rank, time and kind of clock. Lines of one second begin alike, those with fractions of one do not."""
+        with_fractions = head.startswith(b"20")
+        rest = head.partition(b" ")[2] if with_fractions else head
+        rank = self._ranks.get(rest)
+        if rank is None:
+            engine, processes = _ENGINE.search(rest), _RANK.findall(rest)
+            told = engine[1] if engine else processes[-1] if processes else b"nan"
+            rank = self._ranks[rest] = float(told)
+        place = (rank, *self._clock.moment(head))
+        if len(self._ranks) > _CACHED:
+            self._ranks.clear()
+            self._known.clear()
+        if not with_fractions:
+            self._known[head] = place
+        return place
 
     def _is_restart(self, head: bytes) -> bool:
         """Whether this process was started before in this run: each rank of one start says so once."""
-        name = _NAME.search(head)
-        process = name[1] if name else b""
+        name, pod = _NAME.search(head), _POD.search(head)
+        process = (pod[0] if pod else b"", name[1] if name else b"")
         again = process in self._started
         if again:
             self._started.clear()
         self._started.add(process)
         return again
 
-    def _learn(self, data: bytes) -> None:
+    def learn(self, data: bytes, loads: int) -> None:
+        """Take what the lines of a piece tell of the server, where it has more lines than those with loads."""
+        if data.count(b"\n") <= loads:
+            return
         facts = self.records.facts
         for found in _CAPACITY.finditer(data):
             rank = _RANK.search(head_of(data, found.start()))
@@ -128,6 +116,14 @@ class VllmLog:
             facts.max_num_seqs = int(slots[1]) or None
         if not self.has_experts:
             self.has_experts = any(word in data for word in _EXPERTS) or _EXPERT_PARALLEL.search(data) is not None
+
+
+def _pieces(data: bytes, begin: int, end: int) -> Iterator[bytes]:
+    """Whole lines of the data from `begin` to `end`, about `PIECE_BYTES` at a time."""
+    while begin < end:
+        cut = data.find(b"\n", begin + PIECE_BYTES, end) + 1 or end
+        yield data[begin:cut]
+        begin = cut
 
 
 def head_of(data: bytes, position: int) -> bytes:
