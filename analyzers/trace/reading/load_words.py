@@ -53,7 +53,8 @@ def _waiting(waiting: FloatArray, running: FloatArray | None, kv: FloatArray | N
     ranks = np.flatnonzero(waiting >= 1)
     if not len(ranks):
         return []
-    text = f"{np.nansum(waiting):,.0f} requests wait on average, on {_named(ranks)}"
+    count = f"{np.nansum(waiting):,.0f}"
+    text = f"{count} request{' waits' if count == '1' else 's wait'} on average, on {_named(ranks)}"
     room = np.zeros(len(waiting), np.bool_)
     if kv is not None:
         room = (kv < ROOMY) & (waiting < 1)
