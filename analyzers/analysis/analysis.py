@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.analysis.remarks import contradicted_model, waiting_beside_free_slots
+from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes, waiting_beside_free_slots
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
+from lbal.analyzers.barrier.clock import in_order, is_backwards, makespan_ms
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
@@ -19,7 +20,7 @@ from lbal.analyzers.calibration.rank_times import RankTimes, explained
 from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
-from lbal.analyzers.errors import InputError, UsageError
+from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures, undefined_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
@@ -62,10 +63,6 @@ class StepAnalysis:
     energy: EnergyView | None = None
     variants: int = 1
     """Variants of the step-time model that ranges are over."""
-
-
-OVERLAP = 1.01
-"""Steps whose times add up to more than this many times the time that passed overlap; less is rounding."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ def analyze_steps(
     single = None if admissions is None else _single_loads(admissions, steps, growth or Growth())
     if admissions is not None and _missing(admissions, steps).any():
         admissions = None
-    steps = steps.part(rows)
+    every, steps = steps, steps.part(rows)
     curves = None if view is None else view.power.curves
     constant_ms = 0.0 if told is None else told.constant_ms
     accounts = account(steps, model, measured=measured, curves=curves, constant_ms=constant_ms)
@@ -134,15 +131,18 @@ def analyze_steps(
         step_times=steps.step_ms is not None,
         sampled=trace.meta.resolution != "step",
     )
-    notes += [*_notes_on_times(accounts, told), *_notes_on_undefined(steps, accounts)]
+    notes += [*_notes_on_times(accounts, told), *undefined_notes(accounts)]
+    if recorded:
+        notes += clock_notes(steps, accounts.step_ms)
     if recorded and not measured:
         notes += contradicted_model(steps, model)
     if trace.meta.format in TABULAR:
         notes += waiting_beside_free_slots(steps, max_num_seqs, trace.meta.kv_capacity)
-    window_steps = WindowSteps(accounts, model, max_num_seqs, _makespan_ms(steps, accounts), lacks=known.lacks)
+    passed_ms = makespan_ms(steps, accounts.step_ms)
+    window_steps = WindowSteps(accounts, model, max_num_seqs, passed_ms, lacks=known.lacks)
     figures = step_figures(window_steps)
     undefined = undefined_figures(window_steps, figures)
-    figures |= _request_figures(trace, steps, window)
+    figures |= _request_figures(trace, every, rows, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1
     if view is not None:
@@ -222,6 +222,14 @@ def model_in_header(trace: Trace) -> StepTimeModel | None:
 def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | None) -> slice:
     last_row = None
     requests = trace.requests
+    if window != "all" and steps.start_ms is not None and not in_order(steps.start_ms):
+        reason = "runs backwards" if is_backwards(steps.start_ms) else "is not known in all steps"
+        raise UsageError(
+            f"the clock of {trace.meta.source} {reason}, so which steps come before the last admission is open, "
+            "expected ",
+            Parameter("window", "all"),
+            parameter=Parameter("window", window),
+        )
     if requests is not None and "admitted_ms" in requests.columns and steps.start_ms is not None:
         last = requests["admitted_ms"].max()
         last_row = None if last is None else int(np.searchsorted(steps.start_ms, float(last)))  # type: ignore[arg-type]
@@ -231,44 +239,15 @@ def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | N
     )
 
 
-def _makespan_ms(steps: StepArrays, accounts: BarrierAccounts) -> float:
-    if steps.start_ms is None or np.isnan(steps.start_ms[[0, -1]]).any():
-        return float(accounts.step_ms.sum())
-    if (np.diff(steps.start_ms) < 0).any():
-        return float("nan")
-    return float(np.nanmax(steps.start_ms + accounts.step_ms) - steps.start_ms[0])
-
-
-def _notes_on_undefined(steps: StepArrays, accounts: BarrierAccounts) -> list[str]:
-    """Which steps figures leave out, and which are n/a, because these steps do not define them."""
-    notes, count = [], len(accounts)
-    if bare := count - int(accounts.loaded.sum()):
-        rest = "balance ratios are n/a" if bare == count else "balance ratios are over the others"
-        notes.append(f"no rank holds load in {bare:,} of {count:,} steps: {rest}")
-    if timeless := int((accounts.step_ms <= 0).sum()):
-        notes.append(
-            f"{timeless:,} of {count:,} steps take no time under the step model: percentiles of barrier idle are over "
-            "the others"
-        )
-    if steps.start_ms is None:
-        return notes
-    if (np.diff(steps.start_ms) < 0).any():
-        notes.append("the makespan is n/a, as the clock of the steps runs backwards")
-    elif steps.step_ms is not None and (np.diff(steps.start_ms) > 0).all():  # equal starts: the clock is too coarse
-        times = float(accounts.step_ms.sum()) / _makespan_ms(steps, accounts)
-        if times > OVERLAP:
-            notes.append(
-                f"steps overlap: their times add up to {times:.3g} times the time that passed, so figures over the sum "
-                "of step times, such as throughput, count some of it twice"
-            )
-    return notes
-
-
 def _work_factor(told: RankTimes) -> FloatArray:
     return np.array([np.nan if factor is None else factor.value for factor in told.factors])
 
 
-def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[str, float]:
+def _request_figures(trace: Trace, steps: StepArrays, rows: slice, window: Window) -> dict[str, float]:
+    """Latency and waits of the requests that count: of a window those that enter a step of its rows.
+
+    `steps` are all steps, so that waits count those before the window too.
+    """
     requests = trace.requests
     if requests is None:
         return {}
@@ -278,10 +257,10 @@ def _request_figures(trace: Trace, steps: StepArrays, window: Window) -> dict[st
     if not known or requests.is_empty():
         return {}
     waited = None
-    if steps.start_ms is not None and not np.isnan(steps.start_ms).any():
+    if steps.start_ms is not None and in_order(steps.start_ms):
         if window != "all":
-            end = steps.start_ms[-1]
-            requests = requests.filter(pl.col("admitted_ms").is_between(steps.start_ms[0], end))
+            entered = np.searchsorted(steps.start_ms, requests["admitted_ms"].to_numpy())
+            requests = requests.filter((entered >= rows.start) & (entered < rows.stop))
         if "arrival_ms" in requests.columns:
             waited = waited_steps(requests, steps.start_ms)
     figures = request_metrics(requests, waited)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lbal.analyzers.barrier.clock import in_order
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.trace import FloatArray, StepArrays
@@ -104,6 +105,6 @@ class StepWindow:
         if step_ms is None:
             step_ms = model.common_ms(steps.num_running) + rank_ms.max(axis=1)
         start_ms = steps.start_ms
-        if start_ms is None or np.isnan(start_ms).any():
+        if not in_order(start_ms):
             start_ms = np.cumsum(step_ms) - step_ms
         return Timeline(replace(steps, step_ms=step_ms, start_ms=start_ms), rank_ms, self._total)

@@ -1,4 +1,4 @@
-"""The steps of a trace that can be accounted for: those without gaps and with clocks that agree."""
+"""The steps of a trace that can be accounted for: those without gaps and with clocks that agree, each time once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lbal.analyzers.barrier.clock import without_overlap
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.trace import StepArrays
 
@@ -14,7 +15,7 @@ CLOCKS_AGREE = 1.001
 
 
 def whole_steps(steps: StepArrays, source: str) -> tuple[StepArrays, list[str]]:
-    """The steps without gaps in what the accounting needs, and notes on those left out.
+    """The steps without gaps in what the accounting needs, and notes on those left out and on overlap.
 
     `source` is what messages call the trace. Raises `InputError` where no step is whole.
     """
@@ -48,4 +49,5 @@ def whole_steps(steps: StepArrays, source: str) -> tuple[StepArrays, list[str]]:
             "every step has gaps, or a compute_ms beyond its step_ms",
             expected="steps with loads on every rank and rank times within the step",
         )
-    return (steps if whole.all() else steps.part(whole)), notes
+    steps, overlap = without_overlap(steps if whole.all() else steps.part(whole))
+    return steps, [*notes, *overlap]

@@ -175,6 +175,9 @@ def analysis_headline(run: Run) -> str:
         return f"Only rank {run.ranks[0]['rank']} is there: nothing to compare, so nothing is said of barrier idle."
     idle = run.metrics["barrier_idle_fraction"]
     basis = "; ".join([idle.basis, *run.details.get("idle_is", ())])
+    if idle.value <= 0 and all(rank["empty_fraction"] == 1 for rank in run.ranks):
+        steps = count(int(run.metrics["steps"].value), "step")
+        return f"No rank has work in any of the {steps}: there is nothing to balance."
     text = f"{percent(idle.value)} of rank-time is barrier idle ({basis})"
     if idle.value <= 0 or not run.attribution:
         return text + "."

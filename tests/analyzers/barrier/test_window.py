@@ -56,3 +56,32 @@ def test_a_window_that_would_be_empty_is_refused(trace_of, capsys, window, admit
     path = trace_of([(1, 1), (2, 1), (2, 2)], admitted_ms)
     assert run(["analyze", path, "--window", window]) == 2
     assert f"--window {window}: {path} has no such steps ({reason})" in capsys.readouterr().err
+
+
+def test_requests_of_a_window_are_those_that_enter_its_steps_and_waits_count_the_steps_before_it(tmp_path, capsys):
+    """The second enters the first full step, having been admitted while the one before it ran; it waited two steps."""
+    head = {"lbal_trace": 1, "dp_size": 1, "max_num_seqs": 2}
+    times = [(0, 0), (3, 25), (39, 39)]
+    requests = [
+        {
+            "request_id": n,
+            "arrival_ms": arrival,
+            "admitted_ms": at,
+            "finish_ms": 90,
+            "prompt_tokens": 9,
+            "output_tokens": 2,
+        }
+        for n, (arrival, at) in enumerate(times)
+    ]
+    steps = [
+        {"step": n, "start_ms": 10 * n, "step_ms": 10, "kv_tokens": [90], "num_running": [running]}
+        for n, running in enumerate([1, 1, 1, 2, 2, 2])
+    ]
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in [head, *requests, *steps]))
+    assert run(["analyze", str(path), "--window", "steady", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["runs"][0]["metrics"]
+    assert metrics["steps"]["value"] == 1
+    assert metrics["requests_completed"]["value"] == 1
+    assert metrics["queue_wait_ms_max"]["value"] == 22
+    assert metrics["queue_wait_steps_max"]["value"] == 2
