@@ -70,6 +70,7 @@ def test_a_trace_without_any_work_has_no_balance(tmp_path):
     result = analysed(tmp_path / "t.jsonl", [REST, REST])
     assert not {"balance_ratio_mean", "imbalance_ratio_mean"} & set(values(result))
     assert "no rank holds load in 2 of 2 steps: balance ratios are n/a" in result.notes
+    assert result.runs[0].details["unavailable"]["balance_ratio_mean"] == "no rank holds load in any step"
     assert result.headline == "No rank has work in any of the 2 steps: there is nothing to balance."
 
 
@@ -95,6 +96,7 @@ REQUESTS = [
 def test_a_clock_that_runs_backwards_gives_no_makespan_and_no_waits_in_steps(tmp_path):
     result = analysed(tmp_path / "t.jsonl", BACKWARDS, requests=REQUESTS)
     assert not {"makespan_s", "queue_wait_steps_max"} & set(values(result))
+    assert result.runs[0].details["unavailable"]["makespan_s"] == "the clock of the steps does not tell it"
     assert values(result)["queue_wait_ms_max"] == 0
     assert "the makespan and waits in steps are n/a, as the clock of the steps runs backwards" in result.notes
 
