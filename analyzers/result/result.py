@@ -96,6 +96,8 @@ class Result:
     """What `lbal compare` found."""
     check: Mapping[str, Any] = field(default_factory=dict)
     """What `lbal check` found."""
+    next: Mapping[str, str] = field(default_factory=dict)
+    """What to do after an analysis of steps: the `command` that replays them, or `advice` on what that would need."""
     lbal_version: str = field(default_factory=lambda: version("lbal"))
     """Of the lbal that made it."""
 
@@ -145,7 +147,17 @@ class Result:
             "config": dict(self.config),
             "runs": [run.as_dict() for run in self.runs],
         }
-        for name in ("headroom", "energy", "bands", "fidelity", "calibration", "comparison", "check", "workload"):
+        for name in (
+            "headroom",
+            "energy",
+            "bands",
+            "fidelity",
+            "calibration",
+            "comparison",
+            "check",
+            "workload",
+            "next",
+        ):
             if getattr(self, name):
                 record[name] = dict(getattr(self, name))
         if self.items:

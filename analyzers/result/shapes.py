@@ -119,6 +119,13 @@ class RunShape(Struct, frozen=True):
     drawn: DrawnShape | None = None
 
 
+class NextShape(Struct, frozen=True):
+    """What to do next."""
+
+    command: str = ""
+    advice: str = ""
+
+
 class ResultShape(Struct, frozen=True):
     """A result."""
 
@@ -136,4 +143,5 @@ class ResultShape(Struct, frozen=True):
     comparison: dict[str, Any] = {}
     check: dict[str, Any] = {}
     workload: dict[str, Any] = {}
+    next: NextShape = NextShape()
     items: list[dict[str, Any]] = []

@@ -69,16 +69,25 @@ def _parts(result: Result) -> Iterator[list[str]]:
     if result.workload:
         for table in (demand_table(result.workload), length_table(result.workload)):
             yield markdown_table(*table)
-        command = seen(result.workload["replay_command"])
-        fence = "`" * (3 + command.count("`"))
-        yield ["To model its barrier idle:", "", f"{fence}sh", command, fence]
+        yield from _next("To model its barrier idle:", result.workload["replay_command"])
     if result.calibration:
         yield from _calibration(result.calibration)
     if result.runs:
         yield from _runs(result)
         yield from _comparisons(result)
+    command, advice = (result.next.get(name, "") for name in ("command", "advice"))
+    yield from _next("To see what other policies would have done:", command, advice)
     if result.config:
         yield [*_folded("Configuration", ["```json", json_text(dict(result.config)).rstrip(), "```"])]
+
+
+def _next(title: str, command: str = "", advice: str = "") -> Iterator[list[str]]:
+    if command:
+        command = seen(command)
+        fence = "`" * (3 + command.count("`"))
+        yield [title, "", f"{fence}sh", command, fence]
+    if advice:
+        yield [escaped(advice)]
 
 
 def _comparisons(result: Result) -> Iterator[list[str]]:

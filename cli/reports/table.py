@@ -90,8 +90,7 @@ def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[Renderable
         yield from fitted(*demand_table(result.workload), width)
         yield ""
         yield from fitted(*length_table(result.workload), width)
-        yield Text("\nTo model its barrier idle:", style="bold")
-        yield Command(result.workload["replay_command"])
+        yield from _next("To model its barrier idle:", result.workload["replay_command"])
         return
     if not result.runs and (result.comparison or result.check):
         yield from _comparison(result, width)
@@ -112,6 +111,17 @@ def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[Renderable
             if terminal:
                 yield from drawings(run, width)
             yield from _details(run, width)
+        command, advice = (result.next.get(name, "") for name in ("command", "advice"))
+        yield from _next("To see what other policies would have done:", command, advice)
+
+
+def _next(title: str, command: str = "", advice: str = "") -> Iterator[RenderableType]:
+    """What to type next, or what that would need."""
+    if command:
+        yield Text(f"\n{title}", style="bold")
+        yield Command(command)
+    if advice:
+        yield Text(f"\n{advice}")
 
 
 def _comparison(result: Result, width: int) -> Iterator[RenderableType]:

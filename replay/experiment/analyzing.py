@@ -6,8 +6,8 @@ left if the solver places the same admissions anew.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
@@ -33,6 +33,7 @@ from lbal.analyzers.wording.findings import (
     window_note,
 )
 from lbal.replay.experiment.findings import placed_anew
+from lbal.replay.experiment.next_command import after_steps, replay_command
 from lbal.replay.experiment.options import DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS, size_note
 from lbal.replay.experiment.progress import Display, NoDisplay
 from lbal.replay.experiment.rate_scale import rate_scale_for
@@ -85,10 +86,12 @@ def analysis_result(
     """
     steps = one_of(window, WINDOWS, "window")
     model, notes = models.given_step_model(max_num_seqs or DEFAULT_MAX_NUM_SEQS)
+    read_with = read_with or [trace.meta.source]
     if not trace.num_steps:
-        return _demand_result(trace, models, model, max_num_seqs, read_with or [trace.meta.source])
+        return _demand_result(trace, models, model, max_num_seqs, read_with)
+    following = after_steps(trace, read_with, models, max_num_seqs)
     if has_prefill_alone(trace):
-        return prefill_result(trace)
+        return replace(prefill_result(trace), next=following)
     drift = _drift_of(trace)
     analysis = analyze_steps(
         trace,
@@ -102,7 +105,8 @@ def analysis_result(
         bands=bands,
     )
     slots = max_num_seqs or trace.meta.max_num_seqs
-    return _step_result(trace, analysis, drift, steps, slots, notes, drawing or Drawing(), display, bands)
+    found = _step_result(trace, analysis, drift, steps, slots, notes, drawing or Drawing(), display, bands)
+    return replace(found, next=following)
 
 
 def _drift_of(trace: Trace) -> Drift:
@@ -204,10 +208,7 @@ def _demand_result(
     options, notes = _load_options(figures, model, models, ranks, slots or DEFAULT_MAX_NUM_SEQS)
     if "arrivals_per_second" in figures and (trace.meta.dp_size is None or not slots):
         notes.insert(0, size_note(ranks, slots or DEFAULT_MAX_NUM_SEQS))
-    policies = [*(["recorded"] if "rank" in trace.requests.columns else []), "round-robin", "jsq", "jsq-kv"]
-    words = ["lbal", "replay", *read_with, "--dp-size", str(ranks)]
-    words += ["--max-num-seqs", str(slots or DEFAULT_MAX_NUM_SEQS)]
-    words += [word for policy in policies for word in ("--policy", policy)]
+    command = replay_command(trace, read_with, models, ranks, slots or DEFAULT_MAX_NUM_SEQS, options)
     return Result(
         command="analyze",
         inputs=[input_record(trace)],
@@ -215,7 +216,7 @@ def _demand_result(
         runs=[],
         headline=demand_headline(figures),
         notes=[*trace.meta.warnings, *notes],
-        workload={**figures, "replay_command": shlex.join([*words, *models.arguments(), *options])},
+        workload={**figures, "replay_command": command},
     )
 
 
