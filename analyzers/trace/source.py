@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.memory import LEAST_LEFT_BYTES, bytes_left
@@ -72,7 +72,7 @@ class Source:
         self.notes: list[str] = []
         """What whoever reads the figures must know of how the bytes were read."""
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -10,11 +10,13 @@ from typing import BinaryIO, TypeVar
 from lbal.analyzers.errors import InputError, Parameter, PluginError, UsageError
 from lbal.analyzers.registry import PluginWarning, Registry, guarded
 from lbal.analyzers.trace.reading.base import Format, LogReader, ReadOptions, TraceFormat
-from lbal.analyzers.trace.reading.join import LogPart, join_logs
+from lbal.analyzers.trace.reading.join import join_logs
 from lbal.analyzers.trace.reading.named_columns import NamedColumnsFormat
 from lbal.analyzers.trace.reading.not_traces import refuse_what_is_no_trace
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
+from lbal.analyzers.trace.reading.rotation import LogPart
 from lbal.analyzers.trace.source import Source
+from lbal.analyzers.trace.source_chain import SourceChain
 from lbal.analyzers.trace.sources import Names, SourceName, source_names
 from lbal.analyzers.trace.trace import Trace
 
@@ -178,10 +180,19 @@ def _of_one_format(
         assert issubclass(found, LogReader)
         return _joined(found, logs, label, options)
     assert issubclass(found, TraceFormat)
+    names = [_name_of(file) for file in files]
+    if len(files) > 1 and found.has_pieces:
+        with SourceChain(names, label) as chain:
+            try:
+                trace = _noted(_read(found, chain, options), chain)
+            except InputError as error:
+                raise chain.located(error) from error
+        note = f"{len(names)} files are read as one request log, one after the other: {_named(names)}"
+        return replace(trace, meta=trace.meta.warned(note))
     if len(files) > 1:
-        problem = f"{found.name} traces cannot be joined: {_named([_name_of(file) for file in files])}"
+        problem = f"{found.name} traces cannot be joined: {_named(names)}"
         raise InputError(label, problem, expected="one file, or logs of an engine")
-    with Source(_name_of(files[0]), stdin) as source:
+    with Source(names[0], stdin) as source:
         return _read(found, source, options)
 
 

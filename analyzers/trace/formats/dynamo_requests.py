@@ -46,6 +46,7 @@ class DynamoRequestsFormat(RecordFormat):
 
     name = "dynamo-requests"
     time_unit = "ms"
+    has_pieces = True
     ms_per_unit = 1.0
 
     def __init__(self) -> None:

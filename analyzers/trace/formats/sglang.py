@@ -89,6 +89,7 @@ class SglangReader(LogReader):
                     tables.append(np.column_stack([table, np.full(len(table), max(starts - 1, 0))]))
                 begin = end
                 starts += end < len(data)
+                records.begins_with_start |= starts > 0 and not tables
         records.skip(MANGLED, mangled)
         if tables:
             columns = dict(zip((*COLUMNS, "run"), np.concatenate(tables).T, strict=True))

@@ -17,6 +17,7 @@ class SglangRequestMetricsFormat(RecordFormat):
 
     name = "sglang-request-metrics"
     time_unit = "s"
+    has_pieces = True
 
     @classmethod
     def matches(cls, source: Source) -> bool:

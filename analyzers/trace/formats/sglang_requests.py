@@ -46,6 +46,7 @@ class SglangRequestsFormat(RecordFormat):
 
     name = "sglang-requests"
     time_unit = "s"
+    has_pieces = True
 
     def __init__(self) -> None:
         self._others = 0

@@ -77,6 +77,9 @@ class Format(ABC):
 class TraceFormat(Format):
     """A file that holds a whole trace."""
 
+    has_pieces: ClassVar[bool] = False
+    """Whether several files are read as one, as of a log of requests in lines that is written in pieces."""
+
     @abstractmethod
     def read(self, source: Source, options: ReadOptions) -> Trace:
         """The whole trace. Raises `InputError` with file, line and field; skips nothing silently."""

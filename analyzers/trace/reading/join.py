@@ -1,15 +1,15 @@
 """The logs of ranks become one trace: whose records they are, which run, and which of them are of one step.
 
 In this order, each step of the way counted in the metadata: every record gets a rank (`told_ranks`); records of one
-rank in two files are refused; of a log with restarts one run is kept; records of one step are put side by side, by
-the number of the step or by the clock (`align.py`); what a rank did not log is null.
+rank in two files are refused, unless one goes on where the other ends (`rotation.py`); of a log with restarts one run
+is kept; records of one step are put side by side, by the number of the step or by the clock (`align.py`); what a rank
+did not log is null.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,14 @@ from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.line_clock import one_clock
 from lbal.analyzers.trace.reading.load_words import load_words
-from lbal.analyzers.trace.reading.rank_steps import Alignment, RankSteps
-from lbal.analyzers.trace.sources import SourceName
+from lbal.analyzers.trace.reading.rank_steps import Alignment
+from lbal.analyzers.trace.reading.rotation import LogPart, RotatedLog, rotated_logs, rotated_stems
 from lbal.analyzers.trace.trace import LOADS, Resolution, StepArrays, Trace, TraceMeta
 
 FILES_SHOWN = 16
 NO_RANK = "records without a rank"
 OTHER_RUNS = "records of other runs"
 RESOLUTIONS: tuple[Resolution, ...] = ("step", "sampled", "interval")
-
-
-@dataclass(frozen=True)
-class LogPart:
-    """What one source gave."""
-
-    source: SourceName
-    sha256: str
-    records: RankSteps
 
 
 class _Report:
@@ -70,12 +61,10 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     filled = [part for part in parts if not part.records.frame.is_empty()]
     if not filled:
         raise InputError(label, f"is {reader.title} but has no records{_counted(report.excluded)}", expected="some")
-    framed = [
-        (part, _with_kv_tokens(part, _on_one_clock(frame, report), options))
-        for part, frame in _told_ranks(filled, report)
-    ]
-    _refuse_same_rank(framed)
-    records = pl.concat([frame for _part, frame in framed], how="diagonal")
+    framed = _told_ranks(filled, report)
+    logs = rotated_logs(framed)
+    frames = [_with_kv_tokens(_on_one_clock(log.frame, report), log.facts.kv_capacity_tokens, options) for log in logs]
+    records = pl.concat(frames, how="diagonal")
     if records.is_empty():
         raise InputError(label, f"has no records of a known rank{_counted(report.excluded)}", expected="some")
     records = _one_run(records, reader, options, report)
@@ -91,7 +80,7 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     for reason, count in aligned.left_out.items():
         report.leave_out(reason, count)
     report.warnings += aligned.warnings
-    meta = _meta(reader, framed, label, report, dp_size)
+    meta = _meta(reader, framed, logs, label, report, dp_size)
     words = load_words(aligned.columns, slots=meta.max_num_seqs)
     meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution}).warned(*words)
     return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
@@ -116,9 +105,11 @@ def _told_ranks(parts: Sequence[LogPart], report: _Report) -> list[tuple[LogPart
 
     What the records say counts; where they say nothing, the name of the file; where `--rank-regex` says how to read
     the name, that counts first, as a log may number its own ranks from 0. Files without either are ranks 0, 1, …
-    in their order.
+    in their order; the pieces of a rotated log are one of them.
     """
     framed = []
+    stems = rotated_stems([part.source.name for part in parts])
+    logs = list(dict.fromkeys(stems))
     nameless = [part for part in parts if part.source.rank is None and "rank" not in part.records.frame.columns]
     if nameless and len(parts) > 1:
         if len(nameless) < len(parts):
@@ -126,13 +117,15 @@ def _told_ranks(parts: Sequence[LogPart], report: _Report) -> list[tuple[LogPart
             raise InputError(
                 nameless[0].source.name, problem, expected=["a name that ", Parameter("rank_regex"), " finds a rank in"]
             )
-        report.warn(
-            f"no line and no name tells a rank: the {len(parts)} files are taken for ranks 0 to {len(parts) - 1}"
-        )
-    for index, part in enumerate(parts):
+        if len(logs) > 1:
+            kind = "files" if len(logs) == len(parts) else "logs"
+            report.warn(
+                f"no line and no name tells a rank: the {len(logs)} {kind} are taken for ranks 0 to {len(logs) - 1}"
+            )
+    for part, stem in zip(parts, stems, strict=True):
         frame, rank = part.records.frame, part.source.rank
         if part in nameless:
-            rank = index
+            rank = logs.index(stem)
         if "rank" not in frame.columns:
             frame = frame.with_columns(pl.lit(rank, pl.Int64).alias("rank"))
         elif part.source.rank_is_given and rank is not None:
@@ -148,22 +141,8 @@ def _told_ranks(parts: Sequence[LogPart], report: _Report) -> list[tuple[LogPart
     return framed
 
 
-def _refuse_same_rank(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> None:
-    owner: dict[int, str] = {}
-    for part, frame in framed:
-        for rank in frame["rank"].unique().sort():
-            if rank in owner:
-                raise InputError(
-                    part.source.name,
-                    f"has rank {rank}, which {owner[rank]} has too",
-                    expected=["one file a rank (", Parameter("rank_regex"), " reads ranks from names)"],
-                )
-            owner[rank] = part.source.name
-
-
-def _with_kv_tokens(part: LogPart, frame: pl.DataFrame, options: ReadOptions) -> pl.DataFrame:
+def _with_kv_tokens(frame: pl.DataFrame, capacity: Mapping[int | None, int], options: ReadOptions) -> pl.DataFrame:
     """KV tokens from the used share of the KV space, where its size is known and the log has no tokens itself."""
-    capacity = part.records.facts.kv_capacity_tokens
     if "kv_fraction" not in frame.columns or "kv_tokens" in frame.columns:
         return frame
     size: pl.Expr = pl.lit(options.kv_capacity or capacity.get(None), pl.Float64)
@@ -220,11 +199,12 @@ def _dp_size(framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFra
 def _meta(
     reader: type[LogReader],
     framed: Sequence[tuple[LogPart, pl.DataFrame]],
+    logs: Sequence[RotatedLog],
     label: str,
     report: _Report,
     dp_size: int,
 ) -> TraceMeta:
-    facts = [part.records.facts for part, _frame in framed]
+    facts = [log.facts for log in logs]
     unseen = sorted(set(range(dp_size)) - {rank for _part, frame in framed for rank in frame["rank"].unique()})
     if unseen:
         listing = ", ".join(map(str, unseen[:8])) + (", …" if len(unseen) > 8 else "")
@@ -232,6 +212,9 @@ def _meta(
         report.warn(f"of {dp_size} ranks, {len(unseen)} {are} not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
     if len(framed) > 1:
         report.warn(f"ranks by file: {_ranks_by_file(framed)}")
+    for names in (log.names for log in logs if len(log.names) > 1):
+        listing = ", ".join(names[:FILES_SHOWN]) + (f", … ({len(names)} files)" if len(names) > FILES_SHOWN else "")
+        report.warn(f"files with the same ranks that follow one another are read as one log: {listing}")
     slots = _agreed([fact.max_num_seqs for fact in facts], "max_num_seqs", report)
     running: list[Any] = [frame["num_running"].max() for _part, frame in framed if "num_running" in frame.columns]
     largest = max((count for count in running if count is not None), default=0)

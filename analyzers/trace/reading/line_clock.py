@@ -23,6 +23,7 @@ ZONED, LOCAL, NO_YEAR, NO_DAY = 0.0, 1.0, 2.0, 3.0
 LEAP_YEAR = 1972
 """Stands for a year that is not told; it has every day."""
 DAY_MS, HOUR_MS = 86_400_000.0, 3_600_000.0
+LEAP_YEAR_MS = 366 * DAY_MS
 LEAP_DAY_MS = datetime(LEAP_YEAR, 2, 29, tzinfo=UTC).timestamp() * 1e3
 NEAR_MS = 300_000.0
 """By how much a jump back may differ from an hour where daylight-saving time ends: lines are not evenly spaced."""

@@ -70,6 +70,7 @@ class RankSteps:
     alignment: Alignment
     resolution: Resolution
     gaps_are_idle: bool
+    begins_with_start: bool
     times_hold_pauses: bool
     skipped: Mapping[str, int]
     """Lines that were not used: reason -> count."""
@@ -87,6 +88,8 @@ class RankStepsBuilder:
         """Whether a step number that is missing between two records of a rank is a step in which it had no work."""
         self.times_hold_pauses = False
         """Whether `step_ms` of a rank may be too long, by a pause of its own: then the shortest of a step counts."""
+        self.begins_with_start = False
+        """Whether the server is started before the first record of the source."""
         self.damaged_near: list[float] = []
         """Of each damaged line the step number that the log was at: what ranks did around it is unknown, not idle."""
         self.facts = LogFacts()
@@ -129,6 +132,11 @@ class RankStepsBuilder:
         part.setdefault("run", np.broadcast_to(np.float64(self._run), length))
         self._parts.append(part)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no record yet."""
+        return not (self._rows or self._parts)
+
     def new_run(self) -> None:
         """The server was started anew: later records belong to another run."""
         self._run += 1
@@ -164,6 +172,7 @@ class RankStepsBuilder:
             alignment=self.alignment,
             resolution=self.resolution,
             gaps_are_idle=self.gaps_are_idle,
+            begins_with_start=self.begins_with_start,
             times_hold_pauses=self.times_hold_pauses,
             skipped=dict(self.skipped),
             notes=tuple(self._notes),

@@ -56,6 +56,7 @@ class VllmLog:
         for data in plain_blocks(source):
             begin = 0
             for start in _START.finditer(data) if _STARTS in data else ():
+                self.records.begins_with_start |= self.records.is_empty
                 if self._is_restart(head_of(data, start.start())):
                     line = data.rfind(b"\n", 0, start.start()) + 1
                     yield from _pieces(data, begin, line)
