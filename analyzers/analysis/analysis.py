@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes, waiting_beside_free_slots
+from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.barrier.clock import in_order, is_backwards, makespan_ms
@@ -24,9 +24,6 @@ from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures, undefined_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
-
-TABULAR = ("native", "parquet")
-"""Formats of traces as lbal writes them; the reader of an engine's log says itself which requests wait in vain."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,8 @@ class StepAnalysis:
     work_factor: FloatArray | None
     """(G,) factor of each rank against the median one (`calibration/rank_times.py`), NaN where unknown; None without
     `compute_ms`."""
+    slow_ranks: Mapping[int, float]
+    """Columns of ranks that surely take longer than their load explains, and how many times as long."""
     undefined: Mapping[str, str]
     """Why the steps leave metrics undefined, by name."""
     notes: tuple[str, ...]
@@ -136,8 +135,6 @@ def analyze_steps(
         notes += clock_notes(steps, accounts.step_ms)
     if recorded and not measured:
         notes += contradicted_model(steps, model)
-    if trace.meta.format in TABULAR:
-        notes += waiting_beside_free_slots(steps, max_num_seqs, trace.meta.kv_capacity)
     passed_ms = makespan_ms(steps, accounts.step_ms)
     window_steps = WindowSteps(accounts, model, max_num_seqs, passed_ms, lacks=known.lacks)
     figures = step_figures(window_steps)
@@ -161,6 +158,7 @@ def analyze_steps(
         rank_times=bases.rank_times,
         step_times=bases.step_times,
         work_factor=None if told is None else _work_factor(told),
+        slow_ranks={} if told is None else told.slow_ranks,
         undefined=undefined,
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},

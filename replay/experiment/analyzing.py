@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
+from lbal.analyzers.analysis.look import Look
 from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
+from lbal.analyzers.analysis.situation import situations
 from lbal.analyzers.analysis.unknown import without_unknown
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
@@ -140,6 +142,7 @@ def _step_result(
         "step_model": analysis.model.as_dict(),
         "power_model": view.as_dict(),
     }
+    leading, beside = situations(_look(trace, analysis, run, slots))
     first, *others = analysis_headroom(run, lengths_known=analysis.lengths_known)
     run, placed = _with_placement(run, analysis, drift, slots or 0, display)
     findings = [first, analysis_counterfactual(run, view), *placed, *others]
@@ -148,16 +151,30 @@ def _step_result(
         inputs=[input_record(trace)],
         config=config,
         runs=[run],
-        headline=analysis_headline(run),
+        headline=" ".join([analysis_headline(run), *([f"{leading}."] if leading else [])]),
         notes=[
             *trace.meta.warnings,
             *notes,
             *analysis.notes,
+            *beside,
             *window_note(config, [run]),
             *drawing.notes([run]),
         ],
         headroom={"lengths_known": analysis.lengths_known, "findings": findings},
         bands={"variants": analysis.variants, "findings": []} if bands else {},
+    )
+
+
+def _look(trace: Trace, analysis: StepAnalysis, run: Run, slots: int | None) -> Look:
+    return Look.of(
+        analysis.known,
+        analysis.steps,
+        slots=slots,
+        kv_capacity=trace.meta.kv_capacity,
+        idle=run.metrics["barrier_idle_fraction"].value,
+        causes=run.attribution,
+        slow_ranks=analysis.slow_ranks,
+        resolution=trace.meta.resolution,
     )
 
 

@@ -19,7 +19,6 @@ from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.line_clock import one_clock
-from lbal.analyzers.trace.reading.load_words import load_words
 from lbal.analyzers.trace.reading.rank_steps import Alignment
 from lbal.analyzers.trace.reading.rotation import LogPart, RotatedLog, rotated_logs, rotated_stems
 from lbal.analyzers.trace.trace import LOADS, Resolution, StepArrays, Trace, TraceMeta
@@ -81,8 +80,7 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
         report.leave_out(reason, count)
     report.warnings += aligned.warnings
     meta = _meta(reader, framed, logs, label, report, dp_size)
-    words = load_words(aligned.columns, slots=meta.max_num_seqs)
-    meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution}).warned(*words)
+    meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution})
     return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
 
 
