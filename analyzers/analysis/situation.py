@@ -26,10 +26,10 @@ NOTABLE_IDLE = 0.01
 
 
 def situations(look: Look) -> tuple[str | None, list[str]]:
-    """The sentence that leads, if there is any, and those that stand beside it."""
+    """The sentence that leads, if there is any, and notes on the others, which begin in lower case."""
     found = [sentence for find in SITUATIONS if (sentence := find(look))]
-    beside = [sentence for find in BESIDE if (sentence := find(look))]
-    return (found[0], [*found[1:], *beside]) if found else (None, beside)
+    beside = [*found[1:], *[sentence for find in BESIDE if (sentence := find(look))]]
+    return (found[0] if found else None), [sentence[0].lower() + sentence[1:] for sentence in beside]
 
 
 def full_of_kv(look: Look) -> str | None:

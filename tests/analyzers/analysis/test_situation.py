@@ -102,7 +102,7 @@ def test_what_is_rare_does_not_lead_but_is_told():
     waiting[0] = 3
     leading, (note,) = situations(look_of(running, waiting=waiting, slots=16))
     assert leading is None
-    assert note.startswith("In 2 of 100 rank-steps a request waits beside a free slot")
+    assert note.startswith("in 2 of 100 rank-steps a request waits beside a free slot")
 
 
 def test_one_rank_without_work(tmp_path):
