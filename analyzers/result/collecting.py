@@ -6,6 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lbal.analyzers.barrier.apart import Apart
 from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline
 from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
 from lbal.analyzers.errors import UsageError
@@ -13,6 +14,7 @@ from lbal.analyzers.result.result import Run
 
 if TYPE_CHECKING:
     from lbal.analyzers.barrier.accounts import BarrierAccounts
+    from lbal.analyzers.barrier.known_part import Load
     from lbal.analyzers.barrier.step_time import StepTimeModel
     from lbal.analyzers.trace.trace import StepArrays
 
@@ -31,6 +33,10 @@ class Drawing:
             LoadThinner() if "series" in self.needs else None,
             StepWindow(self.range, runs) if "timeline" in self.needs else None,
         )
+
+    def apart(self, accounts: BarrierAccounts, lacks: Load | None) -> Apart | None:
+        """How far the ranks of a trace are apart over the steps; None where nothing is drawn, or there is one rank."""
+        return Apart.of(accounts, lacks) if "series" in self.needs and accounts.dp_size > 1 else None
 
     def notes(self, runs: Sequence[Run]) -> list[str]:
         """Which steps a trace leaves out. Raises `UsageError` where it would have none."""

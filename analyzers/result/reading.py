@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from lbal.analyzers.barrier.apart import Apart
 from lbal.analyzers.barrier.thinned import SERIES_COLUMNS, StepSeries
 from lbal.analyzers.documents import STDIN, json_value, read_document
 from lbal.analyzers.errors import InputError, Parameter, shown
@@ -21,7 +22,7 @@ PLAIN = {field.name for field in fields(Result)} - {"runs"}
 """Fields of a result that are as JSON has them."""
 LOADS = {"kv_tokens_mean", "kv_tokens_straggler", "num_running_mean", "num_running"}
 NUMBERS = {"ranks", "attribution", "worst_steps"}
-SHAPED = {"metrics", "headroom", "drawn", "details", "timeline"} | NUMBERS
+SHAPED = {"metrics", "headroom", "drawn", "apart", "details", "timeline"} | NUMBERS
 """Fields of a run in which what is unknown is null in JSON and nan here, and all that are not as JSON has them."""
 
 
@@ -97,6 +98,7 @@ def _run(name: str, place: str, run: Mapping[str, Any], shape: RunShape) -> Run:
         metrics=_measures(shape.metrics),
         headroom=_measures(shape.headroom),
         drawn=None if shape.drawn is None else _drawn(name, f"{place}.drawn", run["drawn"]),
+        apart=None if shape.apart is None else _apart(name, f"{place}.apart", run["apart"]),
         details={key: value for key, value in run.items() if key not in told},
     )
 
@@ -137,6 +139,14 @@ def _drawn(name: str, place: str, record: Mapping[str, Any]) -> StepSeries:
                 name, "its lists differ from the ranks in length", field=f"{place}.kv_tokens", expected=f"{rows} values"
             )
     return StepSeries.from_dict(record)
+
+
+def _apart(name: str, place: str, record: Mapping[str, Any]) -> Apart:
+    apart = Apart.from_dict(record)
+    steps = {column: record[column] for column in ("first_step", "last_step")}
+    for load in apart.loads:
+        _same_length(name, f"{place}.{load}", {**steps, **record[load]})
+    return apart
 
 
 def _same_length(name: str, place: str, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lbal.analyzers.barrier.apart import Apart
 from lbal.analyzers.barrier.single_steps import Timeline
 from lbal.analyzers.barrier.thinned import StepSeries
 from lbal.analyzers.metrics import Measure
@@ -48,6 +49,8 @@ class Run:
     """With repeats: the seeds, and the values and 95% intervals of the metrics over them; metrics are then means."""
     drawn: StepSeries | None = None
     """The steps, thinned: what reports draw, where one is asked for."""
+    apart: Apart | None = None
+    """How far the ranks of a trace are apart over the steps, thinned, where charts are asked for."""
     timeline: Timeline | None = None
     """Single steps in full, where a trace of them is asked for; not in the JSON."""
 
@@ -65,6 +68,7 @@ class Run:
             "headroom": {name: value.as_dict() for name, value in self.headroom.items()},
             **{name: dict(getattr(self, name)) for name in ("solver", "repeats", "series") if getattr(self, name)},
             **({} if self.drawn is None else {"drawn": self.drawn.as_dict()}),
+            **({} if self.apart is None else {"apart": self.apart.as_dict()}),
         }
 
 

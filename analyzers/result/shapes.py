@@ -102,6 +102,25 @@ class DrawnShape(Struct, frozen=True):
     loads: LoadsShape | None = None
 
 
+class LoadApartShape(Struct, frozen=True):
+    """One load over the stored steps."""
+
+    largest: Points
+    mean: Points
+    smallest: Points
+    over_mean: Points
+
+
+class ApartShape(Struct, frozen=True):
+    """How far ranks are apart over the stored steps."""
+
+    steps_per_bucket: Positive
+    first_step: Steps
+    last_step: Steps
+    num_running: LoadApartShape | None = None
+    kv_tokens: LoadApartShape | None = None
+
+
 class RunShape(Struct, frozen=True):
     """A run."""
 
@@ -117,6 +136,7 @@ class RunShape(Struct, frozen=True):
     series: SeriesShape = SeriesShape()
     repeats: RepeatsShape = RepeatsShape()
     drawn: DrawnShape | None = None
+    apart: ApartShape | None = None
 
 
 class NextShape(Struct, frozen=True):

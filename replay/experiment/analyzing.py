@@ -132,6 +132,7 @@ def _step_result(
     watch = drawing.watch()
     watch.see(analysis.steps)
     run = watch.drawn(_run(trace, analysis, view), analysis.accounts, analysis.model)
+    run = replace(run, apart=drawing.apart(analysis.accounts, analysis.known.lacks))
     run = without_unknown(run, analysis.known, trace.meta.resolution)
     config = {
         **trace.meta.config,

@@ -23,6 +23,7 @@ from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 ROWS = "rows"
 MOST_RANK_BARS = 128
 MOST_BINS = 40
+STEP_TICKS = 8
 SERIES_COLOURS = [f"var(--series-{number})" for number in range(1, 7)]
 MAP_TEXT = "#7b8088"
 """Readable on light and dark: a map is drawn once, on a canvas, which no style sheet reaches."""
@@ -70,16 +71,16 @@ def idle_over_time(anchor: str, run: Run, steps: tuple[int, int], top: float, he
         "first": series.first_step.tolist(),
         "last": series.last_step.tolist(),
         "end": (series.last_step + 1).tolist(),
-        "mean": _rounded(series.idle_fraction),
-        "max": _rounded(series.idle_fraction_max),
-        "ratio": _rounded(series.imbalance_ratio, 3),
+        "mean": rounded(series.idle_fraction),
+        "max": rounded(series.idle_fraction_max),
+        "ratio": rounded(series.imbalance_ratio, 3),
     }
 
     def y(name: str) -> alt.Y:
         axis = alt.Axis(format=".2~%", tickCount=4)
         return alt.Y(f"{name}:Q", title="idle", scale=alt.Scale(domain=[0, top]), axis=axis)
 
-    base = alt.Chart(alt.NamedData(ROWS)).encode(x=_step_axis(alt, steps))
+    base = alt.Chart(alt.NamedData(ROWS)).encode(x=step_axis(alt, steps))
     hover = alt.selection_point(name="hover", on="pointerover", clear="pointerout", fields=["first"], empty=False)
     told = [
         alt.Tooltip("first:Q", title="step", format=","),
@@ -97,11 +98,11 @@ def idle_over_time(anchor: str, run: Run, steps: tuple[int, int], top: float, he
             tooltip=told,
             fillOpacity=alt.condition(hover, alt.value(0.25), alt.value(0.0)),
         )
-        .add_params(hover, _zoom(alt)),
+        .add_params(hover, zoom(alt)),
     ]
     if series.steps_per_bucket == 1:
         layers = layers[1:]
-    return Chart(anchor, f"Barrier idle by step under {run.label}", _sized(alt.layer(*layers), height), columns)
+    return Chart(anchor, f"Barrier idle by step under {run.label}", sized(alt.layer(*layers), height), columns)
 
 
 def load_map(anchor: str, run: Run, steps: tuple[int, int], top: float) -> Chart:
@@ -132,7 +133,7 @@ def load_map(anchor: str, run: Run, steps: tuple[int, int], top: float) -> Chart
         alt.Chart(alt.NamedData(ROWS))
         .mark_rect(clip=True)
         .encode(
-            x=_step_axis(alt, steps, **own),
+            x=step_axis(alt, steps, **own),
             x2="end:Q",
             y=alt.Y("rank:N", title="rank", sort=None, axis=alt.Axis(values=shown, **own)),
             color=alt.Color("load:Q", title="KV tokens", scale=scale, legend=legend),
@@ -144,10 +145,10 @@ def load_map(anchor: str, run: Run, steps: tuple[int, int], top: float) -> Chart
                 alt.Tooltip("ratio:Q", title="of the mean rank", format=".2f"),
             ],
         )
-        .add_params(_zoom(alt))
+        .add_params(zoom(alt))
     )
     height = min(max(320 // len(names), 5), 12) * len(names)  # whole pixels each: no seams between rows
-    return Chart(anchor, f"KV tokens by step and rank under {run.label}", _sized(chart, height), columns, "canvas")
+    return Chart(anchor, f"KV tokens by step and rank under {run.label}", sized(chart, height), columns, "canvas")
 
 
 def idle_distribution(anchor: str, runs: Sequence[Run]) -> Chart:
@@ -164,7 +165,7 @@ def idle_distribution(anchor: str, runs: Sequence[Run]) -> Chart:
         shares = padded.reshape(bins, width).sum(axis=1) / every.sum()
         for index, share in enumerate([*shares, 0.0]):  # one more, so that the last step of the line is drawn
             low = index * width / IDLE_BINS
-            row = {"run": run.label, "low": low, "high": low + width / IDLE_BINS, "share": _rounded([share])[0]}
+            row = {"run": run.label, "low": low, "high": low + width / IDLE_BINS, "share": rounded([share])[0]}
             for name, value in row.items():
                 columns[name].append(value)
     y = alt.Y("share:Q", title="share of steps", axis=alt.Axis(format="%", tickCount=5))
@@ -184,13 +185,13 @@ def idle_distribution(anchor: str, runs: Sequence[Run]) -> Chart:
     title = "Distribution of idle over steps"
     if len(runs) == 1:
         bars = base.mark_rect(color="var(--idle)", stroke="var(--paper)", strokeWidth=1)
-        return Chart(anchor, title, _sized(bars.encode(x2="high:Q", y=y, y2=alt.datum(0), tooltip=told), 240), columns)
+        return Chart(anchor, title, sized(bars.encode(x2="high:Q", y=y, y2=alt.datum(0), tooltip=told), 240), columns)
     pick = alt.selection_point(name="pick", fields=["run"], bind="legend")
     colour = alt.Color("run:N", title=None, sort=None)
     opacity = alt.condition(pick, alt.value(1.0), alt.value(0.12))
     line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(y=y, color=colour, opacity=opacity)
     points = base.mark_point(filled=True, size=160, opacity=0).encode(y=y, color=colour, tooltip=told)
-    return Chart(anchor, title, _sized(alt.layer(line.add_params(pick), points), 260), columns)
+    return Chart(anchor, title, sized(alt.layer(line.add_params(pick), points), 260), columns)
 
 
 def _mean_load(value: float | None, digits: int) -> float | None:
@@ -232,7 +233,7 @@ def straggler_frequency(anchor: str, run: Run, top: float, height: int) -> Chart
         .encode(y=alt.datum(1 / len(run.ranks)))
     )
     return Chart(
-        anchor, f"Straggler frequency by rank under {run.label}", _sized(alt.layer(bars, even), height), columns
+        anchor, f"Straggler frequency by rank under {run.label}", sized(alt.layer(bars, even), height), columns
     )
 
 
@@ -269,7 +270,7 @@ def idle_by_cause(anchor: str, runs: Sequence[Run]) -> Chart:
             ],
         )
     )
-    return Chart(anchor, "Idle by cause", _sized(chart, _height_of(runs)), columns)
+    return Chart(anchor, "Idle by cause", sized(chart, _height_of(runs)), columns)
 
 
 def side_by_side(anchor: str, name: str, runs: Sequence[Run]) -> Chart:
@@ -304,7 +305,7 @@ def side_by_side(anchor: str, name: str, runs: Sequence[Run]) -> Chart:
 
     band = base.mark_rule(strokeWidth=5, strokeCap="round", color="var(--band)").encode(x=x("low"), x2="high:Q")
     point = base.mark_point(filled=True, size=90, opacity=1, color="var(--work)").encode(x=x("value"))
-    return Chart(anchor, metric.label, _sized(alt.layer(band, point), _height_of(runs)), columns)
+    return Chart(anchor, metric.label, sized(alt.layer(band, point), _height_of(runs)), columns)
 
 
 def _height_of(runs: Sequence[Run]) -> int:
@@ -315,18 +316,22 @@ def _run_axis(alt: Any) -> Any:
     return alt.Y("run:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, domain=False, ticks=False))
 
 
-def _step_axis(alt: Any, steps: tuple[int, int], **look: Any) -> Any:
-    scale = alt.Scale(domain=[steps[0], steps[1] + 1], nice=False)
-    axis = alt.Axis(format=",d", tickCount=8, labelFlush=True, labelOverlap="greedy", labelSeparation=10, **look)
-    return alt.X("first:Q", title="step", scale=scale, axis=axis)
+def step_axis(alt: Any, steps: tuple[int, int], **look: Any) -> Any:
+    """The axis of steps, from the first to the end of the last."""
+    first, last = steps
+    if last - first < STEP_TICKS:
+        look["values"] = list(range(first, last + 2))  # no ticks between steps
+    labels = {"labelFlush": True, "labelOverlap": "greedy", "labelSeparation": 10}
+    axis = alt.Axis(format=",d", tickCount=STEP_TICKS, **labels, **look)
+    return alt.X("first:Q", title="step", scale=alt.Scale(domain=[first, last + 1], nice=False), axis=axis)
 
 
-def _zoom(alt: Any) -> Any:
+def zoom(alt: Any) -> Any:
     """Drag moves and Shift + wheel zooms; the wheel alone scrolls the page."""
     return alt.selection_interval(name="zoom", bind="scales", encodings=["x"], zoom="wheel![event.shiftKey]")
 
 
-def _sized(chart: Any, height: int) -> dict[str, Any]:
+def sized(chart: Any, height: int) -> dict[str, Any]:
     """The specification of a chart as wide as its place, without what the page holds once for all."""
     record: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
     for name in ("config", "$schema"):
@@ -341,7 +346,8 @@ def _row_name(row: int, ranks_per_row: int, dp_size: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _rounded(values: Any, digits: int = 5) -> list[float | None]:
+def rounded(values: Any, digits: int = 5) -> list[float | None]:
+    """Values as the page holds them; null for those that are none."""
     return [round(value, digits) if math.isfinite(value) else None for value in np.asarray(values, float).tolist()]
 
 

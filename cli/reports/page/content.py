@@ -9,7 +9,7 @@ from lbal.analyzers.barrier.thinned import MOST_BUCKETS, MOST_MAP_CELLS
 from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, power_text
-from lbal.cli.reports.page import charts, figures, selection
+from lbal.cli.reports.page import apart_charts, charts, figures, selection
 from lbal.cli.reports.page.charts import Chart
 from lbal.cli.reports.page.markup import escaped, facts, folded, paragraphs, section
 
@@ -35,6 +35,7 @@ class Content:
             ("policies", "Policies side by side", self._side_by_side()),
             ("figures", "All figures", figures.metric_tables(self.result)),
             ("idle", "Idle over time", self._idle()),
+            ("apart", "How far ranks are apart", self._apart()),
             ("loads", "Load of each rank, step by step", self._loads()),
             ("distribution", "How much single steps idle", self._distribution()),
             ("causes", "Why ranks wait", self._causes()),
@@ -84,6 +85,30 @@ class Content:
         how = "Drag to move, Shift + wheel to zoom, double-click to see all; charts over steps move together."
         told = [rule, selection.left_out(self.drawn, self.result.runs, "Charts")]
         return paragraphs(filter(None, told), "rule") + paragraphs([how], "rule screen") + placed
+
+    def _apart(self) -> str:
+        runs = [run for run in self.result.runs if run.apart is not None and run.apart.loads]
+        placed = []
+        for index, run in enumerate(runs):
+            assert run.apart is not None
+            of_run = run.label if len(runs) > 1 else ""
+            placed.append(self._place(apart_charts.over_mean(f"apart-{index}", run), of_run))
+            spans = [
+                self._place(apart_charts.span(f"span-{load}-{index}", run, load), apart_charts.WORDS[load])
+                for load in run.apart.loads
+            ]
+            placed.append(f'<div class="pair">{"".join(spans)}</div>')
+        if not placed:
+            return ""
+        widths = [run.apart.steps_per_bucket for run in runs if run.apart is not None]
+        told = [
+            "Above, the largest load of a rank over the mean one: 1 is even, G is one of G ranks with all load.",
+            "Below, the span from the rank that holds least to the one that holds most, with the mean.",
+            "Every step is drawn."
+            if max(widths) == 1
+            else f"At most {MOST_BUCKETS:,} points: each the mean of {_spread(widths)}.",
+        ]
+        return paragraphs([" ".join(told)], "rule") + "".join(placed)
 
     def _loads(self) -> str:
         mapped = [run for run in self.drawn if run.drawn is not None and run.drawn.loads is not None]

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from result_examples import result_of, run_of
 
+import lbal
+from lbal.analyzers.barrier.thinned import MOST_BUCKETS
 from lbal.cli.reports.html import HtmlReport
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -83,9 +85,25 @@ def test_all_charts_are_drawn_without_a_complaint_or_a_request(page, width, sche
     assert told[1] == told[2]
     assert visit.dom.count("<canvas") == 3
     assert visit.dom.count('<svg xmlns="http://www.w3.org/2000/svg"') == int(told[2]) - 3
-    assert visit.dom.count("<path") > 3_000
+    assert visit.dom.count("<path") > 3 * MOST_BUCKETS
     assert visit.complaints == []
     assert visit.requests == []
+
+
+def test_the_charts_of_an_analysis_are_drawn_and_its_lines_reach_the_last_step(tmp_path):
+    trace = tmp_path / "t.jsonl"
+    loads = [[8, 2], [0, 0], [5, 5]]
+    steps = [{"step": number, "num_running": each, "kv_tokens": each} for number, each in enumerate(loads)]
+    trace.write_text("".join(json.dumps(line) + "\n" for line in [{"lbal_trace": 1}, *steps]))
+    page = tmp_path / "p.html"
+    lbal.analyze(lbal.read_trace(trace)).write(page)
+    visit = Visit(page, "--window-size=1280,2000")
+    told = re.search(r'data-charts="(\d+) of (\d+)"', visit.dom)
+    assert told is not None
+    assert told[1] == told[2]
+    place = visit.dom.partition('id="apart-0"')[2].partition("</svg>")[0]
+    assert "running requests" in place
+    assert visit.complaints == []
 
 
 def with_script(page: Path, script: str) -> str:
