@@ -192,6 +192,74 @@ def _tenants_requests(draws: Draws) -> Iterator[Record]:
         }
 
 
+class DecodeServer:
+    """An SGLang decode server of eight ranks behind a router that goes round robin.
+
+    Every eighth request carries a long document, so all of them end up on one rank. A step takes 27 ms and the longest
+    rank time, 22 ns per KV token and 220 us per request, with noise of 1%.
+    """
+
+    count, slots, capacity, steps = 8, 64, 1_000_000, 44
+    shared_ms, per_token_ms, per_request_ms = 27.0, 22e-6, 0.22
+    long_rank = 3
+
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
+        self.requests: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
+        """Of each rank: KV tokens of a request, and how many it still generates."""
+        self.arrived = 0
+        for _ in range(28 * self.count):
+            self.arrive(already=self.draws.uniform())
+
+    def arrive(self, already: float = 0.0) -> None:
+        """The next request, which has generated this share of its output, on the next rank."""
+        rank = self.arrived % self.count
+        prompt = self.draws.length(12_000 if rank == self.long_rank else 3_000, 0.5, 0.0, 1, most=60_000)
+        output = self.draws.length(400, 0.6, 0.0, 1, most=2_000)
+        done = min(int(already * output), output - 1)
+        self.requests[rank].append((prompt + done, output - done))
+        self.arrived += 1
+
+    def step(self) -> tuple[list[int], list[int], float]:
+        """KV tokens and running requests of each rank, and how long the step takes in ms."""
+        tokens = [sum(held for held, _left in requests) for requests in self.requests]
+        running = [len(requests) for requests in self.requests]
+        slowest = max(
+            self.per_token_ms * held + self.per_request_ms * count for held, count in zip(tokens, running, strict=True)
+        )
+        took_ms = (self.shared_ms + slowest) * (1 + 0.01 * self.draws.normal())
+        self.requests = [[(held + 1, left - 1) for held, left in requests if left > 1] for requests in self.requests]
+        return tokens, running, took_ms
+
+
+def sglang_decode_8_ranks() -> Iterator[str]:
+    """The log of a decode server: its start, lines of its passes by each rank, and what else such a log holds."""
+    server = DecodeServer(Draws(stream=3))
+    ranks = range(server.count)
+    yield "[2026-08-22 09:59:00] server_args=ServerArgs(model_path='m', tp_size=8, dp_size=8, enable_dp_attention=True)"
+    for rank in ranks:
+        yield (
+            f"[2026-08-22 09:59:40.000 DP{rank} TP{rank} EP{rank}] max_total_num_tokens={server.capacity}, "
+            f"max_running_requests={server.slots}, context_len=131072"
+        )
+    now_ms = 0.0
+    for number in range(server.steps):
+        tokens, running, took_ms = server.step()
+        now_ms += took_ms
+        clock = f"10:00:{int(now_ms // 1000):02}.{int(now_ms % 1000):03}"
+        for rank in ranks:
+            yield (
+                f"[2026-08-22 {clock} DP{rank} TP{rank} EP{rank}] Decode batch [{52_000 + number}], #running-req: "
+                f"{running[rank]}, #token: {tokens[rank]}, token usage: {tokens[rank] / server.capacity:.2f}, "
+                f"pre-allocated usage: 0.01, #prealloc-req: 0, #transfer-req: 0, #retracted-req: 0, cuda graph: True, "
+                f"gen throughput (token/s): {running[rank] / took_ms * 1e3:.2f}, #queue-req: 0"
+            )
+        for _ in range(2 if number % 3 == 0 else 0):
+            yield 'INFO:     10.0.0.7:51820 - "POST /v1/chat/completions HTTP/1.1" 200 OK'
+            server.arrive()
+
+
+LOGS = {"sglang_decode_8_ranks.log": sglang_decode_8_ranks}
 TRACES = {
     "two_ranks_three_steps.jsonl": two_ranks_three_steps,
     "skewed_8_ranks.jsonl": skewed_8_ranks,
@@ -203,6 +271,8 @@ def write(folder: Path) -> None:
     """Write every sample trace into a folder."""
     for name, records in TRACES.items():
         (folder / name).write_text(lines(records()), encoding="utf-8", newline="\n")
+    for name, log in LOGS.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in log()), encoding="utf-8", newline="\n")
 
 
 def lines(records: Iterable[Record]) -> str:

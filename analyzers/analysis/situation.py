@@ -147,7 +147,7 @@ def _length(look: Look) -> str | None:
     if tokens < UNEVEN:
         return None
     extremes = _most_and_least(look, look.kv_tokens, "tokens")
-    also = "running requests and KV tokens" if counts >= UNEVEN else "KV tokens: requests are even"
+    also = "running requests and KV tokens" if counts >= UNEVEN else "KV tokens, as requests are even"
     return (
         f"Lengths of requests differ: the fullest rank holds {tokens:.3f} times the mean KV tokens, the busiest runs "
         f"{counts:.3f} times the mean number of requests, {extremes}: routing has to look at {also}"

@@ -11,7 +11,8 @@ import pytest
 from forked_commands import folder_of_lbal
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
-TRACES = ["two_ranks_three_steps.jsonl", "skewed_8_ranks.jsonl", "requests_2000.jsonl"]
+LOG = "sglang_decode_8_ranks.log"
+TRACES = ["two_ranks_three_steps.jsonl", "skewed_8_ranks.jsonl", "requests_2000.jsonl", LOG]
 
 BY_HAND = {
     "barrier_idle_fraction": 13 / 98,
@@ -57,6 +58,19 @@ def test_the_generator_writes_the_committed_bytes(tmp_path):
 
 def test_the_samples_are_small():
     assert sum((SAMPLES / name).stat().st_size for name in TRACES) < 1_000_000
+    assert (SAMPLES / LOG).stat().st_size < 100_000
+
+
+def test_the_log_shows_the_rank_with_the_long_documents_and_loses_no_line():
+    result = result_of("analyze", str(SAMPLES / LOG))
+    (trace,), (run,) = result["inputs"], result["runs"]
+    assert (trace["format"], trace["steps"], trace["excluded"]) == ("sglang", 44, {})
+    assert result["config"]["max_num_seqs"] == 64
+    assert result["headline"].startswith(
+        "13.8% of rank-time is barrier idle (modelled), most of it because of uneven lengths"
+    )
+    assert "Lengths of requests differ: the fullest rank holds 2.831 times the mean KV tokens" in result["headline"]
+    assert [rank["straggler_fraction"] for rank in run["ranks"]] == [0, 0, 0, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("name", BY_HAND)

@@ -129,7 +129,7 @@ def test_lengths_differ(tmp_path):
     assert headline_of(tmp_path, step, step).endswith(
         "Lengths of requests differ: the fullest rank holds 1.500 times the mean KV tokens, the busiest runs 1.000 times "
         "the mean number of requests, rank 0 60,000 tokens on average against 20,000 of rank 1: routing has to look at KV "
-        "tokens: requests are even."
+        "tokens, as requests are even."
     )
 
 
