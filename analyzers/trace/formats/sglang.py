@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,8 @@ from lbal.analyzers.trace.reading.line_clock import LineClock
 from lbal.analyzers.trace.reading.log_lines import MANGLED, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, batch_lines, is_plain_dp
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, is_plain_dp
+from lbal.analyzers.trace.reading.sglang_usual import PIECE_BYTES, batch_lines
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -78,11 +80,12 @@ class SglangReader(LogReader):
         if is_plain_dp(plain(source.wide_head)):
             records.note(PLAIN_DP)
         clock, starts, mangled, tables = LineClock(), 0, 0, []
-        for block in source.blocks(text=False):
+        for block in source.blocks(PIECE_BYTES, text=False):
             data = plain(block.data)
-            _learn(data, records)
+            starts_here = list(START.finditer(data)) if b"server_args=" in data else []
+            _learn(data, starts_here[:1], records)
             begin = 0
-            for end in [*(start.start() for start in START.finditer(data)), len(data)]:
+            for end in [*(start.start() for start in starts_here), len(data)]:
                 table, unread = batch_lines(data[begin:end], clock)
                 mangled += unread
                 if len(table):
@@ -178,7 +181,7 @@ def _without_start(columns: dict[str, FloatArray]) -> FloatArray:
 
 
 def _only(columns: dict[str, FloatArray], keep: BoolArray) -> dict[str, FloatArray]:
-    return {name: column[keep] for name, column in columns.items()}
+    return columns if keep.all() else {name: column[keep] for name, column in columns.items()}
 
 
 def _runs(run: FloatArray, rank: FloatArray, step: FloatArray) -> FloatArray:
@@ -193,21 +196,21 @@ def _every_pass(columns: dict[str, FloatArray]) -> bool:
     step, rank, decode = columns["step"], columns["rank"], np.isnan(columns["prefill_tokens"])
     if np.isnan(step[decode]).any():
         return False
-    gaps = [
-        np.diff(np.unique(step[((rank == one) | (np.isnan(rank) & np.isnan(one))) & ~np.isnan(step)]))
-        for one in np.unique(rank)
-    ]
-    joined = np.concatenate(gaps)
-    return bool(np.median(joined) == 1) if joined.size else len(np.unique(step[decode])) == 1
+    numbered = ~np.isnan(step)
+    gaps = np.concatenate(
+        [np.diff(step[numbered & ((rank == one) | (np.isnan(rank) & np.isnan(one)))]) for one in np.unique(rank)]
+    )
+    gaps = gaps[gaps > 0]
+    return bool(np.median(gaps) == 1) if gaps.size else len(np.unique(step[decode])) == 1
 
 
-def _learn(data: bytes, records: RankStepsBuilder) -> None:
-    for found in CAPACITY.finditer(data):
+def _learn(data: bytes, starts: Sequence[re.Match[bytes]], records: RankStepsBuilder) -> None:
+    for found in CAPACITY.finditer(data) if b"max_total_num_tokens=" in data else ():
         line = data.rfind(b"\n", 0, found.start()) + 1
         rank = RANK.search(data, line, found.start())
         records.facts.kv_capacity_tokens[int(rank[1]) if rank else None] = int(found[1])
         records.facts.max_num_seqs = int(found[2]) or None
-    if start := START.search(data):
+    for start in starts:
         end = data.find(b"\n", start.start())
         if size := DP_SIZE.search(data, start.start(), end if end >= 0 else len(data)):
             records.facts.dp_size = int(size[1]) or None

@@ -219,7 +219,12 @@ class RankStepsBuilder:
 
 def numbers(texts: Iterable[bytes]) -> FloatArray:
     """Numbers from what a pattern found; an empty text, a group that is not there, is NaN."""
-    return np.array([float(text or b"nan") for text in texts], dtype=np.float64)
+    texts = texts if isinstance(texts, tuple | list) else list(texts)
+    if all(texts):
+        return np.array(list(map(float, texts)), dtype=np.float64)
+    if not any(texts):
+        return np.full(len(texts), np.nan)
+    return np.array([float(text) if text else np.nan for text in texts], dtype=np.float64)
 
 
 def _can_be(array: FloatArray, *, whole: bool, largest: float) -> Any:

@@ -1,4 +1,4 @@
-"""The batch lines of SGLang's server log: what each says, as columns."""
+"""The batch lines of SGLang's server log: what each says, field by field, as columns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from lbal.analyzers.trace.trace import FloatArray
 EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment, 0.5.5 or later)"
 """What makes the server log every pass."""
 LINE = re.compile(rb"^([^\n]{0,400}?)\b(Decode|Prefill) batch(?: \[(\d{1,15})\])?[.,] ([^\n]*)(\n?)", re.MULTILINE)
+EACH_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 LOOKS_LIKE_ONE = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#")
 FIELD = re.compile(
+    rb"(?:\A|(?<=, ))"
     rb"(#running-req|#token|#full token|#gpu token|accept len|gen throughput \(token/s\)|#queue-req|#new-token)"
     rb": (\d{1,15}(?:\.\d{1,15})?)(?=,|[ \n]*\Z)(,?)"
 )
@@ -44,15 +46,21 @@ NAN = float("nan")
 NOTHING = (NAN,) * 6
 
 
-def batch_lines(data: bytes, clock: LineClock) -> tuple[FloatArray, int]:
+def any_lines(data: bytes, clock: LineClock) -> tuple[FloatArray, int]:
     """The lines of some text, which ends with a line end or the file: rows of `COLUMNS`, and how many cannot be read.
+
+    Lines are read field by field; `usual_lines` reads the same from most lines several times as fast.
 
     Of those that cannot be read, the ones whose place can be are among the rows.
     """
-    rows = [_row(head, kind, step, body, end, clock) for head, kind, step, body, end in LINE.findall(data)]
-    whole = sum(not row[-1] for row in rows)
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
-    return table, max(len(LOOKS_LIKE_ONE.findall(data)), len(rows)) - whole
+    rows, unread = [], 0
+    for line in EACH_LINE.findall(data):
+        begun = len(LOOKS_LIKE_ONE.findall(line))
+        if found := LINE.match(line):
+            rows.append(_row(found, clock))
+            begun = max(begun, 1) - (not rows[-1][-1])
+        unread += begun
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS)), unread
 
 
 def is_plain_dp(data: bytes) -> bool:
@@ -62,11 +70,12 @@ def is_plain_dp(data: bytes) -> bool:
     return len(ranks) > 1 and {int(tensor) for head in heads for tensor in OF_TENSOR.findall(head)} <= {0}
 
 
-def _row(head: bytes, kind: bytes, step: bytes, body: bytes, end: bytes, clock: LineClock) -> Row:
+def _row(line: re.Match[bytes], clock: LineClock) -> Row:
     """The values of a line; its place alone where a load is missing, or two lines ran into one.
 
     A number at the end of the line may be cut: only the field with which whole lines end is used there.
     """
+    head, kind, step, body, end = line.groups()
     rank = RANK.findall(head)
     place = (float(rank[-1]) if rank else NAN, float(step) if step else NAN, *clock.moment(head))
     found = FIELD.findall(body)
