@@ -106,7 +106,7 @@ def replayed(
     options = ReplayOptions(
         dp_size=ranks, max_num_seqs=slots, policies=[policy], binding="immediate", models=ModelChoice(MODEL)
     )
-    result = replay_result(trace, options, keep_steps=True, on_replay=lambda _index, each: kept.append(each.trace))
+    result = replay_result(trace, options, keep_steps=True, on_replay=lambda each: kept.append(each.trace))
     steps = kept[0].step_arrays()
     assert steps.step_ms is not None
     assert steps.start_ms is not None
