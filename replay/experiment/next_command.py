@@ -9,6 +9,7 @@ import numpy as np
 
 from lbal.analyzers.models.choice import ModelChoice
 from lbal.analyzers.trace.trace import Trace
+from lbal.replay.experiment.request_logs import ANY_LOG, OWN_LINES, request_log
 from lbal.replay.experiment.suited import RECORDED, suited_policies
 from lbal.replay.scenario.workload import Workload
 
@@ -16,16 +17,8 @@ ROUTED = ("round-robin", "jsq")
 """What engines ship."""
 BALANCING = ("bf-io", "waterline")
 """What balances tokens, to see what that wins."""
-REQUEST_LOGS = {
-    "sglang": "SGLang's request log (--log-requests --log-requests-format json) or its metrics file "
-    "(--export-metrics-to-file) has them, with the rank of each from 0.5.10 on",
-    "dynamo": "Dynamo's request trace (DYN_REQUEST_TRACE=1) has them, with their ranks",
-    "vllm": "vLLM's spans (--otlp-traces-endpoint) have them, or `vllm bench serve --save-result --save-detailed`, "
-    "both without ranks",
-}
-"""What holds the arrival and the lengths of each request, by the engine that runs."""
-ANY_REQUESTS = "the file of a load generator (AIPerf, GuideLLM, vllm bench serve) has them, or a table with --columns"
-REQUEST_LINES = 'lines with "request_id", "arrival_ms", "prompt_tokens", "output_tokens" and "rank" would tell them'
+REQUEST_FILE = "REQUESTS"
+"""Stands for a file that is not there yet."""
 
 
 def suggested_policies(trace: Trace, dp_size: int) -> list[str]:
@@ -52,10 +45,12 @@ def after_steps(
     trace: Trace, read_with: Sequence[str], models: ModelChoice, max_num_seqs: int | None
 ) -> dict[str, str]:
     """What comes next after the steps of a trace: `command`, or `advice` where it has no requests."""
-    if trace.requests is None or trace.requests.is_empty():
-        return {"advice": _which_log(trace)}
     assert trace.meta.dp_size is not None
     slots = max_num_seqs or trace.meta.max_num_seqs or most_running(trace)
+    if trace.requests is None or trace.requests.is_empty():
+        return {
+            "advice": f"Other policies can be replayed on requests, which are not in here: {_which_log(trace, slots)}"
+        }
     return {"command": replay_command(trace, read_with, models, trace.meta.dp_size, slots)}
 
 
@@ -65,9 +60,11 @@ def most_running(trace: Trace) -> int:
     return max(1, int(np.nanmax(running))) if np.isfinite(running).any() else 1
 
 
-def _which_log(trace: Trace) -> str:
-    engine = (trace.meta.engine or "").lower()
-    source = next((text for name, text in REQUEST_LOGS.items() if engine.startswith(name)), None)
-    if source is None:
-        source = REQUEST_LINES if trace.meta.format in ("native", "parquet") else ANY_REQUESTS
-    return f"Other policies can be replayed on requests, which are not in here: {source}."
+def _which_log(trace: Trace, slots: int) -> str:
+    log = request_log(trace.meta)
+    if trace.meta.format in ("native", "parquet") and log is ANY_LOG:
+        return f"{OWN_LINES}."
+    policies = [*([RECORDED] if log.has_ranks else []), *ROUTED, *BALANCING]
+    words = ["lbal", "replay", REQUEST_FILE, "--dp-size", str(trace.meta.dp_size), "--max-num-seqs", str(slots)]
+    words += [word for policy in policies for word in ("--policy", policy)]
+    return f"{log.where}. Then: {' '.join(words)}"

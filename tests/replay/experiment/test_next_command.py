@@ -107,6 +107,16 @@ def test_ranks_beyond_the_assumed_size_are_no_reason_to_suggest_what_cannot_run(
     assert results_of(last_line([path], capsys), capsys)["runs"]
 
 
+def test_the_command_in_the_advice_runs_on_the_log_that_it_names(tmp_path, capsys, shared):
+    """Of SGLang, whose request log tells ranks."""
+    trace = lbal.read_trace(SKEWED)
+    alone = Trace.of(dataclasses.replace(trace.meta, engine="sglang", format="a log"), None, trace.steps)
+    command = lbal.analyze(alone).next["advice"].partition("Then: ")[2]
+    log = shared / "logs" / "sglang_request_metrics_file.jsonl"
+    found = results_of(command.replace("REQUESTS", str(log)), capsys)
+    assert [each["label"] for each in found["runs"]] == ["recorded", "round-robin", "jsq", "bf-io", "waterline"]
+
+
 @pytest.mark.parametrize(
     ("engine", "says"),
     [
@@ -123,6 +133,8 @@ def test_steps_without_requests_say_which_log_has_them(engine, says, tmp_path, c
     assert says in found.next["advice"]
     assert found.next["advice"].startswith("Other policies can be replayed on requests, which are not in here: ")
     assert "command" not in found.next
+    assert "--dp-size 8 --max-num-seqs 16 --policy " in found.next["advice"]
+    assert ("--policy recorded" in found.next["advice"]) == (engine in ("sglang", "dynamo"))
     path = tmp_path / "steps.jsonl"
     write_native(Trace.of(dataclasses.replace(trace.meta, engine=None), None, trace.steps), path)
     assert last_line([path], capsys).endswith(
