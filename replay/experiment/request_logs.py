@@ -19,8 +19,8 @@ BEHIND_DYNAMO = "with ranks behind Dynamo (DYN_REQUEST_TRACE=1)"
 REQUEST_LOGS = {
     "sglang": RequestLog(
         "SGLang's request log (--log-requests --log-requests-format json --log-requests-level 0 --log-requests-target "
-        "DIR) or its metrics file (--export-metrics-to-file --export-metrics-to-file-dir DIR) has them, with the rank of "
-        "each from 0.5.10 on",
+        "DIR) or its metrics file (--export-metrics-to-file --export-metrics-to-file-dir DIR) has them, with the rank "
+        "of each from 0.5.10 on",
         has_ranks=True,
     ),
     "dynamo": RequestLog("Dynamo's request trace (DYN_REQUEST_TRACE=1) has them, with their ranks", has_ranks=True),
