@@ -95,8 +95,15 @@ class SglangReader(LogReader):
                 records.begins_with_start |= starts > 0 and not tables
         records.skip(MANGLED, mangled)
         if tables:
-            columns = dict(zip((*COLUMNS, "run"), np.concatenate(tables).T, strict=True))
-            _hand_over(columns, records, mangled)
+            _hand_over(_columns(tables), records, mangled)
+
+
+def _columns(tables: list[FloatArray]) -> dict[str, FloatArray]:
+    """The columns of all tables, which are let go: a large log would take twice the memory with them."""
+    names = (*COLUMNS, "run")
+    columns = {name: np.concatenate([table[:, index] for table in tables]) for index, name in enumerate(names)}
+    tables.clear()
+    return columns
 
 
 def _hand_over(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: int) -> None:
@@ -162,9 +169,11 @@ def _extend(columns: dict[str, FloatArray], records: RankStepsBuilder, without: 
     if np.isfinite(columns["step_ms"]).any():
         records.note(THROUGHPUT)
         records.times_hold_pauses = True
-    leave_out = ("tokens_per_request", "is_damaged", *without)
+    for name in ("tokens_per_request", "is_damaged", *without):
+        del columns[name]
     if len(columns["rank"]):
-        records.extend({name: column for name, column in columns.items() if name not in leave_out})
+        records.extend(columns)
+        columns.clear()
 
 
 def _without_start(columns: dict[str, FloatArray]) -> FloatArray:

@@ -154,14 +154,7 @@ class RankStepsBuilder:
     def build(self) -> RankSteps:
         """All records, without those and without values that cannot be, which are counted."""
         self._flush()
-        arrays = {
-            name: np.concatenate(
-                [part[name] if name in part else np.full(len(part["run"]), np.nan) for part in self._parts]
-            )
-            for name in COLUMNS
-            if any(name in part for part in self._parts)
-        }
-        self._parts = []
+        arrays, self._parts = _joined(self._parts), []
         arrays = self._possible(arrays)
         if self.gaps_are_idle:
             arrays |= self._unknown_at_damage(arrays)
@@ -215,6 +208,20 @@ class RankStepsBuilder:
                 self.skip(IMPOSSIBLE_VALUES, int(broken.sum()))
                 arrays[name] = np.where(broken, np.nan, arrays[name])
         return arrays
+
+
+def _joined(parts: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+    """The columns of all parts, each let go from its parts as it is joined; NaN where a part does not have it."""
+    lengths, arrays = [len(part["run"]) for part in parts], {}
+    for name in COLUMNS:
+        columns = [part.pop(name, None) for part in parts]
+        if any(column is not None for column in columns):
+            filled = [
+                np.full(length, np.nan) if column is None else column
+                for column, length in zip(columns, lengths, strict=True)
+            ]
+            arrays[name] = np.concatenate(filled) if len(filled) > 1 else filled[0]
+    return arrays
 
 
 def numbers(texts: Iterable[bytes]) -> FloatArray:
