@@ -131,7 +131,7 @@ def analyze_steps(
         sampled=trace.meta.resolution != "step",
     )
     notes += [*_notes_on_times(accounts, told), *undefined_notes(accounts)]
-    if recorded:
+    if recorded and trace.meta.resolution == "step":
         notes += clock_notes(steps, accounts.step_ms)
     if recorded and not measured:
         notes += contradicted_model(steps, model)

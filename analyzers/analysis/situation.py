@@ -10,13 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lbal.analyzers.analysis.look import RANKS_NAMED, Chosen, Look, over_mean
+from lbal.analyzers.analysis.look import FULL, RANKS_NAMED, Chosen, Look
 from lbal.analyzers.analysis.prefill_share import prefill_on_some_ranks
 from lbal.analyzers.trace.trace import FloatArray
 from lbal.analyzers.wording.numbers import count, listed, percent
 
-FULL, ROOMY = 0.95, 0.8
-"""Used shares of the KV cache from which a rank is called full, and up to which it has room."""
 OFTEN = 0.1
 """A share of the steps, or of a rank's steps, from which something happens often."""
 UNEVEN = 1.1
@@ -34,51 +32,42 @@ def situations(look: Look) -> tuple[str | None, list[str]]:
 
 def full_of_kv(look: Look) -> str | None:
     """Every rank is full of KV, so slots stay free, or requests wait, whatever the router does."""
-    if look.kv_share is None:
+    shares, ranks, slots = _kv_shares(look), look.server.ranks, look.server.slots
+    if shares is None or not (shares >= FULL).all():
         return None
-    shares = _means(look.kv_share)
-    waiting = 0.0 if look.waiting is None else float(look.waiting.sum(axis=1).mean())
-    free = None if look.running is None or look.slots is None else look.slots - look.running.mean(axis=0)
-    is_held_up = waiting >= 1 or (free is not None and free.max() >= 1)
-    if np.isnan(shares).any() or not (shares >= FULL).all() or not is_held_up:
-        return None
-    who = {1: f"Rank {look.ranks[0]} is", 2: "Both ranks are"}.get(len(shares), f"All {len(shares)} ranks are")
     held_up = []
-    if free is not None and free.max() >= 1:
-        assert look.slots is not None
+    if slots is not None and look.tells_running and (free := slots - look.running / look.steps).max() >= 1:
         few = len(free) <= RANKS_NAMED
         told = listed([f"{each:,.0f}" for each in free]) if few else f"{free.sum():,.0f}"
-        held_up.append(f"{told} of {look.slots * (1 if few else len(free)):,} slots are free")
-    if waiting >= 1:
-        held_up.append(f"{count(round(waiting), 'request')} wait{'s' * (round(waiting) == 1)}")
+        held_up.append(f"{told} of {slots * (1 if few else len(free)):,} slots are free")
+    if (waiting := look.waiting.sum() / look.steps) >= 1:
+        held_up.append(_waits(waiting))
+    if not held_up:
+        return None
+    who = {1: f"Rank {ranks[0]} is", 2: "Both ranks are"}.get(len(ranks), f"All {len(ranks)} ranks are")
     apart = ""
-    if len(shares) > 1 and look.running is not None and (counts := over_mean(look.running)) >= UNEVEN:
-        apart = f"; numbers of requests differ ({counts:.3f} times the mean on the busiest rank), KV use does not"
-    others = "; other routing would not" if len(shares) > 1 else ""
+    if look.running_ratio.mean >= UNEVEN:
+        apart = (
+            f"; numbers of requests differ ({look.running_ratio.mean:.3f} times the mean on the busiest rank), KV use "
+            "does not"
+        )
+    others = "; other routing would not" if len(ranks) > 1 else ""
     text = f"{who} full of KV ({_percents(shares)}) while {' and '.join(held_up)}{apart}"
     return f"{text}: more KV space, or shorter requests, would help{others}"
 
 
 def waiting_beside_room(look: Look) -> str | None:
     """Requests wait on some ranks while others, on which none waits, could take more."""
-    if look.waiting is None or look.running is None or len(look.ranks) < 2:
+    steps = look.beside_room
+    if not steps or steps < OFTEN * look.steps:
         return None
-    room = look.waiting < 1
-    if look.has_free_slot is not None:
-        room &= look.has_free_slot
-    elif look.kv_share is None:
-        room &= look.running < 1
-    if look.kv_share is not None:
-        room &= ~(look.kv_share > ROOMY)
-    waits = look.waiting >= 1
-    both = waits.any(axis=1) & room.any(axis=1)
-    if not both.mean() >= OFTEN:
-        return None
-    where, could = (_often(chosen[both]) for chosen in (waits, room))
-    many = look.waiting[both].sum(axis=1).mean()
+    where, could = (
+        look.server.named(_often(each / steps)) for each in (look.beside_room_waits, look.beside_room_rooms)
+    )
+    many = look.beside_room_waiting / steps
     return (
-        f"Requests wait on {look.named(where)} ({many:,.1f} on average) while {look.named(could)} could take more, "
-        f"in {percent(both.mean())} of {look.unit}: a router that sees free slots would place them"
+        f"Requests wait on {where} ({many:,.1f} on average) while {could} could take more, in "
+        f"{percent(steps / look.steps)} of {look.server.unit}: a router that sees free slots would place them"
     )
 
 
@@ -88,62 +77,60 @@ def waiting_beside_free_slots(look: Look) -> str | None:
 
 
 def _beside_free_slots(look: Look, least: float) -> str | None:
-    if look.waiting is None or look.running is None or look.has_free_slot is None:
+    total = look.steps * len(look.server.ranks)
+    if not look.beside_slot or look.beside_slot < least * total:
         return None
-    beside = (look.waiting >= 1) & look.has_free_slot
-    if look.kv_share is not None:
-        beside &= ~(look.kv_share >= FULL)
-    if not beside.any() or beside.mean() < least:
-        return None
-    assert look.slots is not None
-    use = float(look.running.mean()) / look.slots
+    assert look.server.slots is not None
+    use = float(look.running.sum()) / total / look.server.slots
     why = "the trace does not tell whether KV memory is full there"
-    if look.kv_share is not None and not np.isnan(held := look.kv_share[beside]).all():
-        why = f"KV memory is {percent(float(np.nanmean(held)))} full there"
+    if look.beside_slot_kv_known:
+        why = f"KV memory is {percent(look.beside_slot_kv_share / look.beside_slot_kv_known)} full there"
     lost = f"; with all slots taken throughput would be at most {percent(1 / use - 1)} higher" if use > 0 else ""
     return (
-        f"In {beside.sum():,} of {beside.size:,} rank-{look.unit} a request waits beside a free slot of its rank "
+        f"In {look.beside_slot:,} of {total:,} rank-{look.server.unit} a request waits beside a free slot of its rank "
         f"({why}); {percent(use)} of the slots are taken on average{lost}"
     )
 
 
 def cause_of_idle(look: Look) -> str | None:
     """The largest cause of the idle: on which ranks, by how much, and what acts on it."""
-    if look.idle < NOTABLE_IDLE or len(look.ranks) < 2 or not look.causes:
+    causes = look.idle.causes
+    if look.idle.fraction < NOTABLE_IDLE or len(look.server.ranks) < 2 or not causes:
         return None
-    cause = max(look.causes, key=lambda name: look.causes[name])
-    return CAUSES[cause](look) if look.causes[cause] > 0 else None
+    cause = max(causes, key=lambda name: causes[name])
+    return CAUSES[cause](look) if causes[cause] > 0 else None
 
 
-def _empty(look: Look) -> str:
-    running = look.running
-    assert running is not None
-    without: Chosen = (running == 0) & (running.max(axis=1) > 0)[:, None]
-    some = without.any(axis=1)
-    whom = _often(without[some])
-    named, are_several = look.named(whom), whom.sum() > 1
-    share = percent(float(without[:, whom].mean())) + (f" of {look.unit} each" if are_several else f" of {look.unit}")
+def _empty(look: Look) -> str | None:
+    if not look.some_without_work:
+        return None
+    whom = _often(look.without_work / look.some_without_work)
+    named, are_several = look.server.named(whom), int(whom.sum()) > 1
+    share = percent(float(look.without_work[whom].mean()) / look.steps)
+    of = f"of {look.server.unit}{' each' if are_several else ''}"
+    without = f"{named[0].upper()}{named[1:]} {'have' if are_several else 'has'} no work in {share} {of}"
     return (
-        f"{named[0].upper()}{named[1:]} {'have' if are_several else 'has'} no work in {share} while others do, and the "
-        f"busiest rank then runs {over_mean(running[some]):.3f} times the mean number of requests: routing has to look "
-        "at running requests"
+        f"{without} while others do, and the busiest rank then runs {look.ratio_without_work.mean:.3f} times the mean "
+        "number of requests: routing has to look at running requests"
     )
 
 
 def _count(look: Look) -> str | None:
-    assert look.running is not None
-    if (counts := over_mean(look.running)) < UNEVEN:
+    counts, shares = look.running_ratio.mean, _kv_shares(look)
+    if counts < UNEVEN:
         return None
+    kv = ""
+    if shares is not None and shares.max() > 0:
+        kv = f" and the fullest uses {shares.max() / shares.mean():.3f} times the mean KV space"
+    extremes = _most_and_least(look, look.running, "requests")
     return (
-        f"Numbers of requests differ: the busiest rank runs {counts:.3f} times the mean, "
-        f"{_most_and_least(look, look.running, 'requests')}: routing has to look at running requests"
+        f"Numbers of requests differ: the busiest rank runs {counts:.3f} times the mean{kv}, {extremes}: routing has "
+        "to look at running requests"
     )
 
 
 def _length(look: Look) -> str | None:
-    assert look.running is not None
-    assert look.kv_tokens is not None
-    counts, tokens = over_mean(look.running), over_mean(look.kv_tokens)
+    counts, tokens = look.running_ratio.mean, look.kv_tokens_ratio.mean
     if tokens < UNEVEN:
         return None
     extremes = _most_and_least(look, look.kv_tokens, "tokens")
@@ -155,14 +142,14 @@ def _length(look: Look) -> str | None:
 
 
 def _unexplained(look: Look) -> str:
-    if not look.slow_ranks:
+    slow = look.idle.slow_ranks
+    if not slow:
         return "Most idle is not explained by load: look at prefill, hosts and hardware of the stragglers"
-    column = max(look.slow_ranks, key=lambda rank: look.slow_ranks[rank])
-    factor = look.slow_ranks[column]
-    return f"Rank {look.ranks[column]} is slow: it takes {factor:.2f} times as long as its load explains"
+    column = max(slow, key=lambda rank: slow[rank])
+    return f"Rank {look.server.ranks[column]} is slow: it takes {slow[column]:.2f} times as long as its load explains"
 
 
-def _speed(look: Look) -> str:
+def _speed(_look: Look) -> str:
     return "Ranks differ in speed, as they were told to: routing has to weigh load by speed"
 
 
@@ -176,19 +163,17 @@ CAUSES: dict[str, Callable[[Look], str | None]] = {
 
 
 def rarely_beside_free_slots(look: Look) -> str | None:
-    """The same, where it is so rare that it does not lead."""
+    """The same as `waiting_beside_free_slots`, where it is so rare that it does not lead."""
     return None if waiting_beside_free_slots(look) else _beside_free_slots(look, 0.0)
 
 
 def waiting_at_all(look: Look) -> str | None:
     """How many requests wait, where nothing worse can be said of them."""
-    if look.waiting is None or any(find(look) for find in (full_of_kv, waiting_beside_room, waiting_beside_free_slots)):
+    if any(find(look) for find in (full_of_kv, waiting_beside_room, waiting_beside_free_slots)):
         return None
-    total = float(look.waiting.sum(axis=1).mean())
-    if total < 1:
-        return None
+    total = look.waiting.sum() / look.steps
     return (
-        f"{count(round(total), 'request')} wait on average, on {look.named(look.waiting.mean(axis=0) >= 0.5 * OFTEN)}"
+        f"{_waits(total)} on average, on {look.server.named(_often(look.waits / look.steps))}" if total >= 1 else None
     )
 
 
@@ -204,17 +189,20 @@ BESIDE: tuple[Callable[[Look], str | None], ...] = (rarely_beside_free_slots, wa
 """Never the first thing to say."""
 
 
-def _means(matrix: FloatArray) -> FloatArray:
-    """(G,) means over the steps that are known; NaN for a rank of which nothing is."""
-    known = ~np.isnan(matrix)
-    total = np.where(known, matrix, 0.0).sum(axis=0)
-    return np.asarray(np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0)))
+def _kv_shares(look: Look) -> FloatArray | None:
+    """(G,) mean used shares of the KV cache; None where that of some rank is not known."""
+    if not look.steps or not look.kv_share_steps.all():
+        return None
+    return np.asarray(look.kv_share / look.kv_share_steps)
 
 
-def _often(chosen: Chosen) -> Chosen:
-    """(G,) the columns that are chosen often; those that are so most often where none is."""
-    shares = chosen.mean(axis=0)
+def _often(shares: FloatArray) -> Chosen:
+    """(G,) the columns with a large share; those with the largest where none is."""
     return np.asarray(shares >= OFTEN) if (shares >= OFTEN).any() else np.asarray(shares == shares.max())
+
+
+def _waits(requests: float) -> str:
+    return f"{count(round(requests), 'request')} wait{'s' * (round(requests) == 1)}"
 
 
 def _percents(shares: FloatArray) -> str:
@@ -223,9 +211,10 @@ def _percents(shares: FloatArray) -> str:
     return f"{percent(float(shares.mean()))} on average, {percent(float(shares.min()))} at least"
 
 
-def _most_and_least(look: Look, loads: FloatArray, unit: str) -> str:
+def _most_and_least(look: Look, sums: FloatArray, unit: str) -> str:
     """The ranks that hold most and least over all, with their means."""
-    means = loads.mean(axis=0)
+    means = sums / look.steps
     most, least = int(means.argmax()), int(means.argmin())
     shown = [f"{means[column]:,.0f}" if means[column] >= 100 else f"{means[column]:.1f}" for column in (most, least)]
-    return f"rank {look.ranks[most]} {shown[0]} {unit} on average against {shown[1]} of rank {look.ranks[least]}"
+    ranks = look.server.ranks
+    return f"rank {ranks[most]} {shown[0]} {unit} on average against {shown[1]} of rank {ranks[least]}"

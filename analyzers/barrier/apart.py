@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray
 
 LOAD_DIGITS = 5
 """Significant digits of loads: more than a chart shows."""
+LOADS: tuple[Load, ...] = ("num_running", "kv_tokens")
 COLUMNS = ("largest", "mean", "smallest", "over_mean")
 
 
@@ -43,20 +44,6 @@ class Apart:
     loads: Mapping[Load, LoadApart]
     """Those that are known."""
 
-    @classmethod
-    def of(cls, accounts: BarrierAccounts, lacks: Load | None = None) -> Apart:
-        """Of accounted steps, at least one; without the load that the trace lacks."""
-        width = -(-len(accounts) // MOST_BUCKETS)
-        starts = np.arange(0, len(accounts), width)
-        ends = np.append(starts[1:], len(accounts)) - 1
-        ranks = accounts.dp_size
-        loads: dict[Load, tuple[FloatArray, FloatArray, FloatArray]] = {
-            "num_running": (accounts.max_running, accounts.running / ranks, accounts.min_running),
-            "kv_tokens": (accounts.max_kv_tokens, accounts.total_kv_tokens / ranks, accounts.min_kv_tokens),
-        }
-        found = {load: _thinned(*arrays, starts) for load, arrays in loads.items() if load != lacks}
-        return cls(width, accounts.step[starts], accounts.step[ends], found)
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON, rounded to what a chart shows."""
         return {
@@ -69,27 +56,98 @@ class Apart:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Apart:
         """What `as_dict` made; null is NaN."""
-        known: tuple[Load, ...] = ("num_running", "kv_tokens")
         return cls(
             record["steps_per_bucket"],
             np.array(record["first_step"], np.int64),
             np.array(record["last_step"], np.int64),
             {
                 load: LoadApart(**{name: np.array(record[load][name], np.float64) for name in COLUMNS})
-                for load in known
+                for load in LOADS
                 if record.get(load)
             },
         )
 
 
-def _thinned(largest: FloatArray, mean: FloatArray, smallest: FloatArray, starts: IntArray) -> LoadApart:
-    sizes = np.diff(np.append(starts, len(largest)))
-    loaded = largest > 0
-    ratio = np.divide(largest, mean, out=np.zeros_like(largest), where=loaded)
-    ratios, steps = np.add.reduceat(ratio, starts), np.add.reduceat(loaded.astype(np.float64), starts)
-    over_mean = np.divide(ratios, steps, out=np.full(len(starts), np.nan), where=steps > 0)
-    most, middle, least = (_significant(np.add.reduceat(each, starts) / sizes) for each in (largest, mean, smallest))
-    return LoadApart(most, middle, least, np.round(over_mean, RATIO_DIGITS))
+class ApartFold:
+    """Takes the accounts of `count` steps in their order, block by block; without the load that the trace lacks."""
+
+    def __init__(self, count: int, lacks: Load | None = None) -> None:
+        self._width = -(-count // MOST_BUCKETS)
+        buckets = -(-count // self._width)
+        self._first, self._last = np.zeros(buckets, np.int64), np.zeros(buckets, np.int64)
+        self._steps = np.zeros(buckets)
+        self._loads: dict[Load, LoadSums] = {load: LoadSums.of(buckets) for load in LOADS if load != lacks}
+        self._row = 0
+
+    def add(self, accounts: BarrierAccounts) -> None:
+        """The accounts of the next steps."""
+        bucket = (self._row + np.arange(len(accounts))) // self._width
+        starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        chosen = bucket[starts]
+        ends = np.append(starts[1:], len(accounts)) - 1
+        begins = (self._row + starts) % self._width == 0
+        self._first[chosen[begins]] = accounts.step[starts[begins]]
+        self._last[chosen] = accounts.step[ends]
+        self._steps[chosen] += ends - starts + 1
+        for load, sums in self._loads.items():
+            sums.add(most_and_least(accounts, load), chosen, starts)
+        self._row += len(accounts)
+
+    def apart(self) -> Apart:
+        """Of the steps so far, which must be all."""
+        loads = {load: sums.apart(self._steps) for load, sums in self._loads.items()}
+        return Apart(self._width, self._first, self._last, loads)
+
+
+class MostAndLeast(NamedTuple):
+    """A load of each step, (S,): the largest of a rank, the mean one, the smallest."""
+
+    largest: FloatArray
+    mean: FloatArray
+    smallest: FloatArray
+
+    def loaded(self) -> MostAndLeast:
+        """Of the steps in which some rank holds load."""
+        return MostAndLeast(*(each[self.largest > 0] for each in self))
+
+
+def most_and_least(accounts: BarrierAccounts, load: Load) -> MostAndLeast:
+    """A load of each accounted step."""
+    if load == "kv_tokens":
+        sums = (accounts.max_kv_tokens, accounts.total_kv_tokens / accounts.dp_size, accounts.min_kv_tokens)
+    else:
+        sums = (accounts.max_running, accounts.running / accounts.dp_size, accounts.min_running)
+    return MostAndLeast(*sums)
+
+
+@dataclass
+class LoadSums:
+    """Sums of a load over the steps of each bucket, (B,)."""
+
+    sums: FloatArray
+    """(3, B) of the largest, the mean and the smallest."""
+    ratios: FloatArray
+    loaded: FloatArray
+    """Steps with load, which are those that have a ratio."""
+
+    @classmethod
+    def of(cls, buckets: int) -> LoadSums:
+        """Of no step."""
+        return cls(np.zeros((3, buckets)), np.zeros(buckets), np.zeros(buckets))
+
+    def add(self, loads: MostAndLeast, bucket: IntArray, starts: IntArray) -> None:
+        """The loads of steps that begin a bucket, or go on with one, at `starts`."""
+        is_loaded = loads.largest > 0
+        ratio = np.divide(loads.largest, loads.mean, out=np.zeros_like(loads.largest), where=is_loaded)
+        self.sums[:, bucket] += np.add.reduceat(np.stack(loads), starts, axis=1)
+        self.ratios[bucket] += np.add.reduceat(ratio, starts)
+        self.loaded[bucket] += np.add.reduceat(is_loaded.astype(np.float64), starts)
+
+    def apart(self, steps: FloatArray) -> LoadApart:
+        """The means; `steps` are those of each bucket."""
+        over_mean = np.divide(self.ratios, self.loaded, out=np.full(len(steps), np.nan), where=self.loaded > 0)
+        most, middle, least = (_significant(sums / steps) for sums in self.sums)
+        return LoadApart(most, middle, least, np.round(over_mean, RATIO_DIGITS))
 
 
 def _significant(loads: FloatArray) -> FloatArray:

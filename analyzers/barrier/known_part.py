@@ -84,7 +84,7 @@ def known_part(trace: Trace) -> KnownPart:
     if lacks is not None:
         steps, note = _stood_in(steps, lacks)
         notes.append(note)
-    whole, found = whole_steps(steps, trace.meta.source)
+    whole, found = whole_steps(steps, trace.meta.source, lacks)
     ranks = np.flatnonzero(seen) if seen.any() else np.arange(len(seen))
     return KnownPart(whole, tuple(int(rank) for rank in ranks), len(seen), lacks, (*notes, *found))
 

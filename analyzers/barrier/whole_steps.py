@@ -14,13 +14,15 @@ CLOCKS_AGREE = 1.001
 """Rank times may exceed the wall time of their step by as much as clocks are read apart."""
 
 
-def whole_steps(steps: StepArrays, source: str) -> tuple[StepArrays, list[str]]:
+def whole_steps(steps: StepArrays, source: str, stands_in: str | None = None) -> tuple[StepArrays, list[str]]:
     """The steps without gaps in what the accounting needs, and notes on those left out and on overlap.
 
-    `source` is what messages call the trace. Raises `InputError` where no step is whole.
+    `source` is what messages call the trace, and `stands_in` a load that is a copy of the other and is not named.
+    Raises `InputError` where no step is whole.
     """
     notes: list[str] = []
-    columns = {"kv_tokens": steps.kv_tokens, "num_running": steps.num_running}
+    loads = {"kv_tokens": steps.kv_tokens, "num_running": steps.num_running}
+    columns = {name: load for name, load in loads.items() if name != stands_in}
     if steps.compute_ms is not None and not np.isnan(steps.compute_ms).all():
         columns["compute_ms"] = steps.compute_ms
     else:

@@ -12,30 +12,19 @@ from typing import Literal
 
 import numpy as np
 
+from lbal.analyzers.barrier.apart import most_and_least
 from lbal.analyzers.barrier.known_part import Load
 from lbal.analyzers.barrier.totals import WindowSteps
 from lbal.analyzers.metrics.metric import Metric
-from lbal.analyzers.trace.trace import FloatArray
 
 Kind = Literal["max_over_mean", "max_over_min", "max_minus_min"]
 SHARES = (50, 90, 95)
 """Percentiles of each figure."""
 
 
-def largest_and_smallest(steps: WindowSteps, load: Load) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """(S',) the largest load of a rank, the mean one and the smallest, of the steps in which some rank holds load."""
-    accounts = steps.accounts
-    if load == "kv_tokens":
-        loads = (accounts.max_kv_tokens, accounts.total_kv_tokens, accounts.min_kv_tokens)
-    else:
-        loads = (accounts.max_running, accounts.running, accounts.min_running)
-    largest, total, smallest = (values[loads[0] > 0] for values in loads)
-    return largest, np.asarray(total / accounts.dp_size), smallest
-
-
 def spread(steps: WindowSteps, load: Load, kind: Kind, share: int) -> float:
     """The percentile of a figure over the steps with load; NaN where it is not defined in such a step."""
-    largest, mean, smallest = largest_and_smallest(steps, load)
+    largest, mean, smallest = most_and_least(steps.accounts, load).loaded()
     if not len(largest):
         return math.nan
     if kind == "max_over_mean":

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lbal.analyzers.barrier.apart import Apart
+from lbal.analyzers.barrier.apart import Apart, ApartFold
 from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline
 from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
 from lbal.analyzers.errors import UsageError
@@ -36,7 +36,11 @@ class Drawing:
 
     def apart(self, accounts: BarrierAccounts, lacks: Load | None) -> Apart | None:
         """How far the ranks of a trace are apart over the steps; None where nothing is drawn, or there is one rank."""
-        return Apart.of(accounts, lacks) if "series" in self.needs and accounts.dp_size > 1 else None
+        if "series" not in self.needs or accounts.dp_size == 1:
+            return None
+        fold = ApartFold(len(accounts), lacks)
+        fold.add(accounts)
+        return fold.apart()
 
     def notes(self, runs: Sequence[Run]) -> list[str]:
         """Which steps a trace leaves out. Raises `UsageError` where it would have none."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
-from lbal.analyzers.analysis.look import Look
+from lbal.analyzers.analysis.look import Idle, Look, Server
 from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
 from lbal.analyzers.analysis.situation import situations
 from lbal.analyzers.analysis.unknown import without_unknown
@@ -167,16 +167,10 @@ def _step_result(
 
 
 def _look(trace: Trace, analysis: StepAnalysis, run: Run, slots: int | None) -> Look:
-    return Look.of(
-        analysis.known,
-        analysis.steps,
-        slots=slots,
-        kv_capacity=trace.meta.kv_capacity,
-        idle=run.metrics["barrier_idle_fraction"].value,
-        causes=run.attribution,
-        slow_ranks=analysis.slow_ranks,
-        resolution=trace.meta.resolution,
-    )
+    known, meta = analysis.known, trace.meta
+    idle = Idle(run.metrics["barrier_idle_fraction"].value, run.attribution, analysis.slow_ranks)
+    server = Server(known.ranks, known.lacks, slots, meta.kv_capacity, meta.resolution)
+    return Look.at([analysis.steps], server, idle)
 
 
 def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:

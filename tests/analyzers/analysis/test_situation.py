@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lbal
-from lbal.analyzers.analysis.look import Look, over_mean
+from lbal.analyzers.analysis.look import Idle, Look, Ratio, Server
 from lbal.analyzers.analysis.prefill_share import prefill_on_some_ranks
 from lbal.analyzers.analysis.situation import SITUATIONS, situations
 from lbal.analyzers.trace.trace import StepArrays
@@ -18,7 +18,7 @@ from lbal.analyzers.trace.trace import StepArrays
 MODEL = "C=0.01,a=1e-7,b=1e-4,b_mean=0"
 
 
-def look_of(running, kv_tokens=None, *, lacks=None, step_ms=None, waiting=None, kv_share=None, prefill=None, **others):
+def look_of(running, kv_tokens=None, *, step_ms=None, waiting=None, kv_share=None, prefill=None, **others):
     """A look at one step (a list of ranks) or at several (a list of lists)."""
     running = np.atleast_2d(np.array(running, float))
     tokens = 1000 * running if kv_tokens is None else np.atleast_2d(np.array(kv_tokens, float))
@@ -27,7 +27,8 @@ def look_of(running, kv_tokens=None, *, lacks=None, step_ms=None, waiting=None, 
     if step_ms is not None:
         arrays["step_ms"] = np.array(step_ms, float)
     steps = StepArrays(np.arange(len(running)), tokens, running, **arrays)
-    return Look(steps, range(running.shape[1]), lacks, **others)
+    idle = Idle(others.pop("idle", 0.0), others.pop("causes", {}))
+    return Look.at([steps], Server(range(running.shape[1]), **others), idle)
 
 
 def headline_of(tmp_path, *steps, **header):
@@ -159,7 +160,7 @@ def test_prefill_on_some_ranks_outweighs_even_decode():
     lost = 2 * 80 * 0.5 / (2 * 100 + 8 * 20)
     assert situations(look)[0] == (
         "Prefill on some ranks holds up the others: 20.0% of steps mix both, and take 100 ms against 20 ms of decode alone "
-        f"(medians), which costs up to {lost:.1%} of rank-time: smaller chunks, prefill on all ranks at once, or on servers "
+        f"(means), which costs up to {lost:.1%} of rank-time: smaller chunks, prefill on all ranks at once, or on servers "
         "of its own, act on it"
     )
 
@@ -224,10 +225,31 @@ def test_whatever_the_loads_nothing_fails_and_each_sentence_is_said_once(
     assert len(set(told)) == len(told)
 
 
-def test_over_mean_is_the_imbalance_ratio_of_the_metrics(tmp_path):
-    loads = np.array([[30.0, 10.0], [0.0, 0.0], [5.0, 15.0]])
-    assert over_mean(loads) == (30 / 20 + 15 / 10) / 2
-    assert over_mean(np.zeros((2, 2))) == 1
+def test_the_ratio_is_the_imbalance_ratio_of_the_metrics():
+    ratio = Ratio()
+    assert ratio.mean == 1
+    for loads in ([[30.0, 10.0], [0.0, 0.0]], [[5.0, 15.0]]):
+        ratio.add(np.array(loads))
+    assert ratio.mean == (30 / 20 + 15 / 10) / 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(running=LOADS, waiting=LOADS, prefill=LOADS, share=LOADS, cut=st.integers(1, 3), slots=st.integers(9, 12))
+def test_steps_in_blocks_give_the_look_at_all_of_them(running, waiting, prefill, share, cut, slots):
+    arrays = [np.array(each, float) for each in (running, waiting, prefill, share)]
+    steps = StepArrays(
+        np.arange(4), 7 * arrays[0], arrays[0], step_ms=np.array([9.0, 1, 5, 5]), num_waiting=arrays[1],
+        prefill_tokens=arrays[2], kv_fraction=arrays[3] / 9,
+    )  # fmt: skip
+    server = Server(range(3), slots=slots)
+    whole = vars(Look.at([steps], server))
+    parts = vars(Look.at([steps.part(slice(0, cut)), steps.part(slice(cut, 4))], server))
+    for name, value in whole.items():
+        if name not in ("server", "idle"):
+            flat = vars(value).values() if isinstance(value, Ratio) else [value]
+            other = vars(parts[name]).values() if isinstance(value, Ratio) else [parts[name]]
+            for one, two in zip(flat, other, strict=True):
+                assert two == pytest.approx(one), name
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from result_examples import MODEL, steps_of
 
 import lbal
 from lbal.analyzers.barrier.accounts import account
-from lbal.analyzers.barrier.apart import COLUMNS, Apart
+from lbal.analyzers.barrier.apart import COLUMNS, Apart, ApartFold
 from lbal.analyzers.barrier.thinned import MOST_BUCKETS
 from lbal.analyzers.result.result import Result
 from lbal.analyzers.trace.trace import StepArrays
@@ -20,7 +21,14 @@ from lbal.analyzers.trace.trace import StepArrays
 
 def apart_of(tokens, running, lacks=None):
     steps = StepArrays(np.arange(len(tokens)), np.array(tokens, float), np.array(running, float))
-    return Apart.of(account(steps, MODEL, measured=False), lacks)
+    return folded([account(steps, MODEL, measured=False)], lacks)
+
+
+def folded(parts, lacks=None):
+    fold = ApartFold(sum(map(len, parts)), lacks)
+    for part in parts:
+        fold.add(part)
+    return fold.apart()
 
 
 def plain(loads, width):
@@ -40,7 +48,8 @@ def plain(loads, width):
 @given(count=st.integers(1, 3 * MOST_BUCKETS), ranks=st.integers(2, 5), seed=st.integers(0, 99))
 def test_each_bucket_is_the_mean_of_its_steps(count, ranks, seed):
     steps = steps_of(count, ranks, seed)
-    found = Apart.of(account(steps, MODEL, measured=False))
+    accounts = account(steps, MODEL, measured=False)
+    found = folded([accounts])
     assert len(found.first_step) <= MOST_BUCKETS
     assert found.first_step.tolist() == list(range(0, count, found.steps_per_bucket))
     assert found.last_step.tolist()[-1] == count - 1
@@ -49,6 +58,19 @@ def test_each_bucket_is_the_mean_of_its_steps(count, ranks, seed):
         for name in COLUMNS:
             tolerance = 1e-3 if name == "over_mean" else 1e-4 * values.max()
             assert getattr(found.loads[load], name) == pytest.approx(expected[name], abs=tolerance, nan_ok=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 3 * MOST_BUCKETS), cuts=st.lists(st.integers(0, 3 * MOST_BUCKETS), max_size=4))
+def test_steps_in_blocks_give_the_same(count, cuts):
+    steps = steps_of(count, 3)
+    edges = [0, *sorted({cut for cut in cuts if 0 < cut < count}), count]
+    parts = [account(steps.part(slice(*pair)), MODEL, measured=False) for pair in pairwise(edges)]
+    whole, found = (folded(each).as_dict() for each in ([account(steps, MODEL, measured=False)], parts))
+    for load in ("kv_tokens", "num_running"):
+        for name in COLUMNS:
+            assert found[load][name] == pytest.approx(whole[load][name], rel=1e-4)
+    assert {**found, "kv_tokens": 0, "num_running": 0} == {**whole, "kv_tokens": 0, "num_running": 0}
 
 
 def test_steps_without_load_have_no_ratio_and_come_back_so():

@@ -53,6 +53,18 @@ def test_counts_alone_give_imbalance_of_requests_and_no_figure_of_tokens(analyze
     assert value(record, "barrier_idle_fraction") == pytest.approx(0.1 * (4 * 27 - 32) / (4 * sum(step_ms)))
 
 
+def test_gaps_are_of_the_load_that_the_trace_has(analyzed) -> None:
+    _, _, notes = analyzed({}, {"num_running": [8, 2]}, {"num_running": [8, None]})
+    assert "1 of 2 steps have gaps in num_running and are left out" in notes
+    assert "kv_tokens" not in notes
+
+
+def test_the_time_between_samples_is_no_pause(analyzed) -> None:
+    looks = [{"num_running": [8, 2], "kv_tokens": [80, 20], "start_ms": number * 1e5} for number in range(2)]
+    _, _, notes = analyzed({"resolution": "sampled"}, *looks)
+    assert "no step runs" not in notes
+
+
 def test_null_columns_are_the_same_as_none(analyzed) -> None:
     nulls = {"kv_tokens": [None, None], "num_running": [3, 1]}
     _, with_nulls, _ = analyzed({}, nulls)
