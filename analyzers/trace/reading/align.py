@@ -17,6 +17,7 @@ TWICE = "second records of a rank in one step"
 NO_TIME = "records without a time"
 NO_PARTNER = "records with no step of the other ranks near in time"
 PER_STEP = "step_ms"
+SECOND_MS = 1000.0
 COARSE_CLOCK = 1.5
 """Records of a rank per reading of the clock from which the clock is too coarse to tell steps apart."""
 
@@ -56,7 +57,8 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
 
     Steps: of each other rank the nearest record within half the usual gap, each record once. Samples: the nearest
     record within one usual gap of that rank, a record may serve twice. A clock that reads the same in several steps
-    makes samples of steps. Raises `InputError` where no record has a time.
+    makes samples of steps; samples of a rank at one reading of the clock are spread evenly until the next reading.
+    Raises `InputError` where no record has a time.
     """
     if "time_ms" not in records.columns:
         records = records.with_columns(pl.lit(None, pl.Float64).alias("time_ms"))
@@ -69,9 +71,7 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
         sampled = True
         warnings.append("the clock of the log is too coarse to tell steps apart: its records are taken as samples")
     if sampled:
-        before = known.height
-        known = known.unique(["rank", "time_ms"], keep="last", maintain_order=True)
-        left_out["records with the same time as a later one"] = before - known.height
+        known = _spread(known)
     reference = known.group_by("rank").len().sort(["len", "rank"], descending=[True, False])["rank"][0]
     parts = []
     moments = known.filter(pl.col("rank") == reference)["time_ms"].to_numpy()
@@ -89,6 +89,15 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
     columns["start_ms"] = moments - moments[0]
     resolution: Resolution = "sampled" if sampled else "step"
     return Aligned(np.arange(len(moments)), columns, resolution, left_out, tuple(warnings), dp_size)
+
+
+def _spread(records: pl.DataFrame) -> pl.DataFrame:
+    """Records in order of time, those of a rank with one time spread over the unit in which the clock counts."""
+    whole_seconds = bool((records["time_ms"] % SECOND_MS == 0).all())
+    tick_ms = SECOND_MS if whole_seconds else 1.0
+    here = pl.col("time_ms").cum_count().over("rank", "time_ms") - 1
+    share = here / pl.len().over("rank", "time_ms")
+    return records.with_columns(pl.col("time_ms") + share * tick_ms).sort("time_ms", maintain_order=True)
 
 
 def _nearest(times: FloatArray, moments: FloatArray) -> IntArray:

@@ -77,7 +77,8 @@ def test_a_clock_too_coarse_for_steps_gives_samples() -> None:
     records = by_time(rank=[0, 1] * 4, time_ms=[0] * 4 + [1000] * 4, num_running=[1, 2, 3, 4, 5, 6, 7, 8])
     trace = joined(records)
     assert trace.meta.resolution == "sampled"
-    assert matrix(trace, "num_running") == [[3, 4], [7, 8]]
+    assert matrix(trace, "num_running") == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert trace.step_arrays().start_ms.tolist() == [0, 500, 1000, 1500]
     assert any("too coarse" in warning for warning in trace.meta.warnings)
 
 

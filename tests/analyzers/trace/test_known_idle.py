@@ -56,7 +56,6 @@ def idle(trace: Trace, run: KnownRun) -> float:
 
 
 LEAVES_OUT = {
-    "vllm iterations A": "records with the same time as a later one",
     "dynamo with heartbeats": "heartbeats of an idle rank",
 }
 """Logs of which the reader leaves out lines that are there, and why."""

@@ -151,6 +151,17 @@ def test_new_tokens_of_numbered_passes_are_steps(read) -> None:
     assert trace.step_arrays().prefill_tokens.tolist() == [[100, 101]] * 5
 
 
+def test_lines_of_one_second_are_all_samples(read, shared: Path) -> None:
+    """With --decode-log-interval 1 a rank writes many lines a second, and the clock has seconds only."""
+    rows = [
+        decode(rank, 5 + rank, 900 + turn, second=second) for second in (0, 1) for turn in range(4) for rank in (0, 1)
+    ]
+    steps = read(text(rows)).step_arrays()
+    assert steps.kv_tokens.tolist() == [[900 + turn, 900 + turn] for _second in (0, 1) for turn in range(4)]
+    assert steps.start_ms.tolist() == [250.0 * moment for moment in range(8)]
+    assert read_trace(next((shared / "field").glob("l23_*"))).step_arrays().kv_tokens.tolist() == [[64], [64]]
+
+
 def test_the_analysis_of_prefill_lines_alone_says_what_they_say(shared: Path) -> None:
     found = lbal.analyze(read_trace(next((shared / "field").glob("l07_*"))))
     assert "barrier idle of decode is n/a" in found.headline
