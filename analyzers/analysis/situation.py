@@ -97,6 +97,8 @@ def cause_of_idle(look: Look) -> str | None:
     causes = look.idle.causes
     if look.idle.fraction < NOTABLE_IDLE or len(look.server.ranks) < 2 or not causes:
         return None
+    if full_of_kv(look):  # then numbers follow from lengths, and no routing evens them out
+        return None
     cause = max(causes, key=lambda name: causes[name])
     return CAUSES[cause](look) if causes[cause] > 0 else None
 
@@ -119,14 +121,13 @@ def _count(look: Look) -> str | None:
     counts, shares = look.running_ratio.mean, _kv_shares(look)
     if counts < UNEVEN:
         return None
-    kv = ""
+    kv, acts = "", "routing has to look at running requests"
     if shares is not None and shares.max() > 0:
-        kv = f" and the fullest uses {shares.max() / shares.mean():.3f} times the mean KV space"
+        full = float(shares.max() / shares.mean())
+        kv = f" and the fullest uses {full:.3f} times the mean KV space"
+        acts = acts if full >= UNEVEN else "routing evens out KV space alone, and has to look at running requests too"
     extremes = _most_and_least(look, look.running, "requests")
-    return (
-        f"Numbers of requests differ: the busiest rank runs {counts:.3f} times the mean{kv}, {extremes}: routing has "
-        "to look at running requests"
-    )
+    return f"Numbers of requests differ: the busiest rank runs {counts:.3f} times the mean{kv}, {extremes}: {acts}"
 
 
 def _length(look: Look) -> str | None:

@@ -17,8 +17,8 @@ ROUTED = ("round-robin", "jsq")
 """What engines ship."""
 BALANCING = ("bf-io", "waterline")
 """What balances tokens, to see what that wins."""
-REQUEST_FILE = "REQUESTS"
-"""Stands for a file that is not there yet."""
+REQUEST_FILE, RANKS, SLOTS = "REQUESTS", "RANKS", "SLOTS"
+"""Stand for a file that is not there yet, and for sizes that the log does not tell; of one rank nothing is routed."""
 
 
 def suggested_policies(trace: Trace, dp_size: int) -> list[str]:
@@ -45,13 +45,12 @@ def after_steps(
     trace: Trace, read_with: Sequence[str], models: ModelChoice, max_num_seqs: int | None
 ) -> dict[str, str]:
     """What comes next after the steps of a trace: `command`, or `advice` where it has no requests."""
-    assert trace.meta.dp_size is not None
-    slots = max_num_seqs or trace.meta.max_num_seqs or most_running(trace)
+    slots = max_num_seqs or trace.meta.max_num_seqs
     if trace.requests is None or trace.requests.is_empty():
-        return {
-            "advice": f"Other policies can be replayed on requests, which are not in here: {_which_log(trace, slots)}"
-        }
-    return {"command": replay_command(trace, read_with, models, trace.meta.dp_size, slots)}
+        where = _which_log(trace, slots)
+        return {"advice": f"Other policies can be replayed on requests, which are not in here: {where}"}
+    assert trace.meta.dp_size is not None
+    return {"command": replay_command(trace, read_with, models, trace.meta.dp_size, slots or most_running(trace))}
 
 
 def most_running(trace: Trace) -> int:
@@ -60,11 +59,12 @@ def most_running(trace: Trace) -> int:
     return max(1, int(np.nanmax(running))) if np.isfinite(running).any() else 1
 
 
-def _which_log(trace: Trace, slots: int) -> str:
+def _which_log(trace: Trace, slots: int | None) -> str:
     log = request_log(trace.meta)
     if trace.meta.format in ("native", "parquet") and log is ANY_LOG:
         return f"{OWN_LINES}."
     policies = [*([RECORDED] if log.has_ranks else []), *ROUTED, *BALANCING]
-    words = ["lbal", "replay", REQUEST_FILE, "--dp-size", str(trace.meta.dp_size), "--max-num-seqs", str(slots)]
+    ranks = trace.meta.dp_size if trace.meta.dp_size != 1 else RANKS
+    words = ["lbal", "replay", REQUEST_FILE, "--dp-size", str(ranks), "--max-num-seqs", str(slots or SLOTS)]
     words += [word for policy in policies for word in ("--policy", policy)]
     return f"{log.where}. Then: {' '.join(words)}"

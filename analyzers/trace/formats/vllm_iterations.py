@@ -27,9 +27,7 @@ WAITS = (
     "`iteration elapsed time` already contains the wait at the barrier, and under async scheduling only what is left "
     "of the step: idle is modelled from the loads of the ranks"
 )
-NO_TOKENS = (
-    "iteration lines tell no KV tokens{}: figures in tokens are n/a and idle is of request counts only; {} gives KV use"
-)
+NO_TOKENS = "iteration lines tell no KV tokens{}; {} gives KV use"
 APART_MS = 5_000.0
 """Iterations of one number on two ranks further apart than this are not one step."""
 

@@ -39,7 +39,8 @@ def headline_of(tmp_path, *steps, **header):
 
 
 def test_both_ranks_full_of_kv_beside_free_slots_are_beyond_any_router():
-    look = look_of([51, 31], waiting=[117, 108], kv_share=[1.0, 0.986], slots=64, lacks="kv_tokens")
+    full = {"waiting": [117, 108], "kv_share": [1.0, 0.986], "slots": 64, "lacks": "kv_tokens"}
+    look = look_of([51, 31], idle=0.06, causes={"count": 0.06}, **full)
     leading, beside = situations(look)
     assert leading == (
         "Both ranks are full of KV (100.0% and 98.6%) while 13 and 33 of 64 slots are free and 225 requests wait; numbers "
@@ -123,6 +124,22 @@ def test_counts_differ(tmp_path):
         "Numbers of requests differ: the busiest rank runs 1.500 times the mean, rank 0 30.0 requests on average against "
         "10.0 of rank 1: routing has to look at running requests."
     )
+
+
+@pytest.mark.parametrize(
+    ("kv_share", "said"),
+    [
+        ([0.6, 0.2], "and the fullest uses 1.500 times the mean KV space, rank 0 30.0 requests on average against 10.0 of "
+         "rank 1: routing has to look at running requests"),
+        ([0.6, 0.6], "and the fullest uses 1.000 times the mean KV space, rank 0 30.0 requests on average against 10.0 of "
+         "rank 1: routing evens out KV space alone, and has to look at running requests too"),
+    ],
+)  # fmt: skip
+def test_counts_that_differ_beside_known_kv_use(kv_share, said):
+    leading, _beside = situations(
+        look_of([30, 10], kv_share=kv_share, lacks="kv_tokens", idle=0.1, causes={"count": 0.1})
+    )
+    assert leading == f"Numbers of requests differ: the busiest rank runs 1.500 times the mean {said}"
 
 
 def test_lengths_differ(tmp_path):

@@ -107,6 +107,16 @@ def test_ranks_beyond_the_assumed_size_are_no_reason_to_suggest_what_cannot_run(
     assert results_of(last_line([path], capsys), capsys)["runs"]
 
 
+def test_sizes_that_a_log_does_not_tell_are_left_to_the_reader(tmp_path):
+    path = tmp_path / "server.log"
+    line = (
+        "Decode batch, #running-req: 5, #token: 500, token usage: 0.41, gen throughput (token/s): 40.0, #queue-req: 0"
+    )
+    path.write_text(f"[2026-03-17 17:35:07 TP0] {line}\n")
+    assert "--dp-size RANKS --max-num-seqs SLOTS " in lbal.analyze(lbal.read_trace(path)).next["advice"]
+    assert "--max-num-seqs 32 " in lbal.analyze(lbal.read_trace(path), max_num_seqs=32).next["advice"]
+
+
 def test_the_command_in_the_advice_runs_on_the_log_that_it_names(tmp_path, capsys, shared):
     """Of SGLang, whose request log tells ranks."""
     trace = lbal.read_trace(SKEWED)
