@@ -13,7 +13,7 @@ from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, s
 
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
 LEFT_COLUMNS = 3
-LEADING = ("barrier_idle_fraction", "tokens_per_second")
+LEADING = ("barrier_idle_fraction", "tokens_per_second", "prefill_imbalance_ratio")
 MARKS = ("better", "worse", "equal", "inconclusive", "changed", "not judged")
 VERDICTS = {"passed": "passed", "failed": "FAILED", "inconclusive": "inconclusive"}
 

@@ -193,3 +193,12 @@ def test_no_damage_raises_anything_but_a_refusal(tmp_path: Path) -> None:
         except InputError:
             continue
         assert (np.isnan(tokens) | (tokens >= 0)).all()
+
+
+def test_two_logs_of_prefill_alone_are_compared_by_their_new_tokens(read) -> None:
+    one, other = (
+        lbal.analyze(read(text(prefill(rank, tokens, iteration=0) for rank, tokens in enumerate(new))))
+        for new in ((100, 300), (200, 200))
+    )
+    compared = lbal.compare(one, other, allow_mismatch=["trace"])
+    assert compared.headline.startswith("imbalance ratio of new tokens -33.3% (not judged); of 3 metrics")
