@@ -218,4 +218,4 @@ def _most_and_least(look: Look, sums: FloatArray, unit: str) -> str:
     most, least = int(means.argmax()), int(means.argmin())
     shown = [f"{means[column]:,.0f}" if means[column] >= 100 else f"{means[column]:.1f}" for column in (most, least)]
     ranks = look.server.ranks
-    return f"rank {ranks[most]} {shown[0]} {unit} on average against {shown[1]} of rank {ranks[least]}"
+    return f"{shown[0]} {unit} on average on rank {ranks[most]} against {shown[1]} on rank {ranks[least]}"

@@ -53,11 +53,17 @@ def _page(result: Result, body: str, scripts: str, aside: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{escaped(told)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n"
-        f'<header><p class="eyebrow">{escaped(told)}</p>\n<h1>{escaped(result.headline)}</h1></header>\n'
+        f'<header><p class="eyebrow">{escaped(told)}</p>\n{_headline(result.headline)}</header>\n'
         f"<main>\n{aside}{body}</main>\n"
         f"<footer>Made by lbal {escaped(version('lbal'))}. This page is complete and loads nothing.</footer>\n"
         f"{scripts}</body>\n</html>\n"
     )
+
+
+def _headline(text: str) -> str:
+    """The first sentence as the title of the page, and what follows it below."""
+    first, stop, others = text.partition(". ")
+    return f"<h1>{escaped(first + stop.rstrip())}</h1>" + (f'<p class="lead">{escaped(others)}</p>' if others else "")
 
 
 def _notes(result: Result) -> str:

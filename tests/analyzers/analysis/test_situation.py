@@ -121,17 +121,17 @@ def test_one_rank_without_work(tmp_path):
 def test_counts_differ(tmp_path):
     step = {"num_running": [30, 10], "kv_tokens": [30_000, 10_000]}
     assert headline_of(tmp_path, step, step).endswith(
-        "Numbers of requests differ: the busiest rank runs 1.500 times the mean, rank 0 30.0 requests on average against "
-        "10.0 of rank 1: routing has to look at running requests."
+        "Numbers of requests differ: the busiest rank runs 1.500 times the mean, 30.0 requests on average on rank 0 against "
+        "10.0 on rank 1: routing has to look at running requests."
     )
 
 
 @pytest.mark.parametrize(
     ("kv_share", "said"),
     [
-        ([0.6, 0.2], "and the fullest uses 1.500 times the mean KV space, rank 0 30.0 requests on average against 10.0 of "
+        ([0.6, 0.2], "and the fullest uses 1.500 times the mean KV space, 30.0 requests on average on rank 0 against 10.0 on "
          "rank 1: routing has to look at running requests"),
-        ([0.6, 0.6], "and the fullest uses 1.000 times the mean KV space, rank 0 30.0 requests on average against 10.0 of "
+        ([0.6, 0.6], "and the fullest uses 1.000 times the mean KV space, 30.0 requests on average on rank 0 against 10.0 on "
          "rank 1: routing evens out KV space alone, and has to look at running requests too"),
     ],
 )  # fmt: skip
@@ -146,7 +146,7 @@ def test_lengths_differ(tmp_path):
     step = {"num_running": [10, 10], "kv_tokens": [60_000, 20_000]}
     assert headline_of(tmp_path, step, step).endswith(
         "Lengths of requests differ: the fullest rank holds 1.500 times the mean KV tokens, the busiest runs 1.000 times "
-        "the mean number of requests, rank 0 60,000 tokens on average against 20,000 of rank 1: routing has to look at KV "
+        "the mean number of requests, 60,000 tokens on average on rank 0 against 20,000 on rank 1: routing has to look at KV "
         "tokens, as requests are even."
     )
 
@@ -198,6 +198,22 @@ def test_prefill_is_no_cause_where_figures_do_not_say_so(change):
     case = {"prefill": [[5, 0]] * 2 + [[0, 0]] * 2, "step_ms": [100, 100, 20, 20]}
     assert prefill_on_some_ranks(look_of([[10, 10]] * 4, **case))
     assert prefill_on_some_ranks(look_of([[10, 10]] * 4, **(case | change))) is None
+
+
+def test_prefill_in_the_log_of_an_engine(tmp_path):
+    """vLLM's iteration lines of two ranks: in every fifth iteration one of them prefills, and both take 200 ms."""
+    path = tmp_path / "server.log"
+    with path.open("w") as log:
+        for step in range(20):
+            for rank in range(2):
+                context = "1 context requests, 4096" if (step % 5, rank) == (0, 0) else "0 context requests, 0"
+                log.write(
+                    f"(APIServer pid=1) INFO 08-22 10:00:{step:02} [loggers.py:199] Engine {rank:03}: Iteration({step}): "
+                    f"{context} context tokens, 20 generation requests, 20 generation tokens, iteration elapsed time: "
+                    f"{200 if step % 5 == 0 else 20}.00 ms, GPU KV cache usage: 41.2%\n"
+                )
+    said = lbal.analyze(lbal.read_trace(path)).headline
+    assert "Prefill on some ranks holds up the others: 20.0% of steps mix both, and take 200 ms against 20 ms" in said
 
 
 def test_even_ranks_have_nothing_to_act_on(tmp_path):

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from result_examples import result_of, run_of
 
+import lbal
 from lbal.analyzers.metrics import METRICS
 from lbal.cli.main import run
 from lbal.cli.reports.html import HtmlReport
@@ -158,3 +159,18 @@ def test_every_command_that_has_runs_writes_the_page_with_its_series(tmp_path, c
     assert run(["analyze", str(replayed), "-o", str(page), "--force"]) == 0
     assert {"idle", "loads"} <= drawn(Page(page.read_text(encoding="utf-8")))
     capsys.readouterr()
+
+
+def test_the_title_is_the_first_sentence_of_the_headline_and_the_rest_stands_below(tmp_path):
+    trace = tmp_path / "t.jsonl"
+    trace.write_text('{"lbal_trace": 1}\n{"step": 0, "num_running": [30, 10], "kv_tokens": [300, 100]}\n')
+    result = lbal.analyze(lbal.read_trace(trace))
+    result.write(tmp_path / "p.html")
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    title, lead = (
+        page.partition("<h1>")[2].partition("</h1>")[0],
+        page.partition('class="lead">')[2].partition("</p>")[0],
+    )
+    assert title.endswith("is the straggler in 100.0% of steps.")
+    assert lead.startswith("Numbers of requests differ")
+    assert f"{title} {lead}" == result.headline
