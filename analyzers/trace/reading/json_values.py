@@ -11,6 +11,8 @@ from lbal.analyzers.trace.source import Source
 
 _BETWEEN = re.compile(r"[\s,\[\]\x1e]*")
 _BEGINS = re.compile(r"^[\s,\[]*\{", re.MULTILINE)
+_END_TO_END = re.compile(r"\}\s*(?=\{)")
+"""Within a value a comma stands between two objects: without one, another value begins."""
 _LONGEST = 1 << 25
 _CUT_OFF = 16
 """An error as near to the end of what was read may be one of a value that goes on."""
@@ -58,10 +60,12 @@ def _reaches_end(error: json.JSONDecodeError, text: str) -> bool:
 
 
 def _end_of_piece(text: str, at: int) -> int:
-    """Where a line ends, or a damaged object: before the next line that begins one."""
+    """Where a line ends, or a damaged object: before the next line that begins one, or the next one on its line."""
     line = text.find("\n", at)
     line = len(text) if line < 0 else line + 1
     if text[at] != "{":
         return line
     found = _BEGINS.search(text, line)
-    return found.start() if found else len(text)
+    begins = found.start() if found else len(text)
+    touching = _END_TO_END.search(text, at + 1, begins)
+    return touching.end() if touching else begins

@@ -86,6 +86,26 @@ def test_a_damaged_poll_is_counted_and_the_next_one_is_read(read) -> None:
     assert read("\n".join(json.dumps(each, indent=2) for each in POLLS)[:-40]).num_steps == 3
 
 
+@pytest.mark.parametrize("between", ["", "\n", ",\n"], ids=["end to end", "lines", "commas"])
+@pytest.mark.parametrize("damage", ["cut", "a quote", "a brace", "lost bytes"])
+def test_a_damaged_poll_costs_no_other_one(between: str, damage: str, read) -> None:
+    """`curl >> file` writes no line ends: the next answer begins where the last one ends."""
+    for at in range(5, len(json.dumps(POLLS[1])) - 5, 7):
+        lines = [json.dumps(each) for each in POLLS]
+        whole = lines[1]
+        rest = {
+            "cut": "",
+            "a quote": '"' + whole[at + 1 :],
+            "a brace": "{" + whole[at + 1 :],
+            "lost bytes": whole[at + 4 :],
+        }
+        lines[1] = whole[:at] + rest[damage]
+        if damage == "cut" and not between:
+            continue  # nothing tells where the cut one ends
+        tokens = read(between.join(lines)).step_arrays().kv_tokens[:, 0].tolist()
+        assert {100, 102, 103} <= set(tokens), at
+
+
 def test_looks_that_a_rank_has_not_renewed_are_told(read) -> None:
     old = poll(30, load(0, 8, 100, timestamp=1787392802.0), load(1, 9, 200, timestamp=1787392829.9))
     assert any("1 of 2 looks at a rank are more than 5 s older" in note for note in read(json.dumps(old)).meta.warnings)
