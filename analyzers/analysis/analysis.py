@@ -13,6 +13,7 @@ from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
 from lbal.analyzers.barrier.clock import in_order, is_backwards, makespan_ms
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
+from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.barrier.window import Window, window_bounds
@@ -136,7 +137,8 @@ def analyze_steps(
     if recorded and not measured:
         notes += contradicted_model(steps, model)
     passed_ms = makespan_ms(steps, accounts.step_ms)
-    window_steps = WindowSteps(accounts, model, max_num_seqs, passed_ms, lacks=known.lacks)
+    processed = Processed.of(steps, accounts.step_ms)
+    window_steps = WindowSteps(accounts, model, max_num_seqs, passed_ms, lacks=known.lacks, processed=processed)
     figures = step_figures(window_steps)
     undefined = undefined_figures(window_steps, figures)
     figures |= _request_figures(trace, every, rows, window)

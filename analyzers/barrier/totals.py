@@ -9,6 +9,7 @@ import numpy as np
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts
 from lbal.analyzers.barrier.known_part import Load
+from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -26,6 +27,13 @@ class WindowSteps:
     """KV tokens that fit on a rank, where that is known."""
     lacks: Load | None = None
     """The load that the trace lacks; the other stands in for it in the accounts."""
+    processed: Processed | None = None
+    """The tokens that the steps process, prefill among them; None where there is no prefill."""
+
+    @cached_property
+    def tokens_processed(self) -> Processed:
+        """How evenly the tokens that the steps process fall on the ranks."""
+        return self.processed or Processed.of_decode(self.accounts)
 
     @cached_property
     def balanced_ms(self) -> float:

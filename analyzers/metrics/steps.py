@@ -23,10 +23,16 @@ def kv_time_fraction(totals: RunTotals, per_token_s: float) -> float:
     return per_token_s * 1e3 * totals.straggler_kv_tokens / totals.time_ms
 
 
+def processed_balance(steps: WindowSteps) -> float:
+    """Mean balance ratio of the tokens that steps process; NaN where they process none."""
+    processed = steps.tokens_processed
+    return processed.ratio / processed.steps if processed.steps else math.nan
+
+
 def speed_of_light(steps: WindowSteps) -> float:
-    """Tokens per second if every step had taken its time * balance ratio; TensorRT-LLM's speed-of-light throughput."""
-    least_ms = float((steps.accounts.step_ms * steps.accounts.balance_ratio).sum())
-    return steps.totals.tokens / least_ms * 1e3 if least_ms > 0 else math.nan
+    """Tokens per second if every step had taken its time * balance ratio of the tokens that it processes."""
+    sol_ms = steps.tokens_processed.sol_ms
+    return steps.totals.tokens / sol_ms * 1e3 if sol_ms > 0 else math.nan
 
 
 def balance_speedup(time_ms: float, balanced_ms: float) -> float:
@@ -154,12 +160,23 @@ BALANCE = [
         shown={"comparison": 40, "page_tiles": 20, "page_rows": 30, "markdown_rows": 20, "bands": 10},
     ),
     Metric(
+        "processed_balance_ratio_mean",
+        "ratio",
+        "higher",
+        "balance ratio of tokens processed",
+        "mean over steps with work of mean(t)/max(t), t = n + tokens that the step prefills",
+        needs_loads=("num_running",),
+        rests_on=("loads",),
+        of_steps=processed_balance,
+        undefined="no rank has work",
+    ),
+    Metric(
         "sol_tokens_per_second",
         "tokens/s",
         "neither",
         "speed-of-light throughput",
-        "sum of running requests / sum of step time * mean(L)/max(L), as if all of a step followed its KV tokens",
-        needs_loads=("kv_tokens", "num_running"),
+        "sum of running requests / sum of step time * mean(t)/max(t), as if all of a step followed its tokens",
+        needs_loads=("num_running",),
         rests_on=("loads", "step_times", "model"),
         of_steps=speed_of_light,
     ),

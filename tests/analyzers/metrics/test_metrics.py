@@ -55,13 +55,8 @@ def test_what_is_measured_follows_from_what_the_trace_has():
     """Spelled out by name, so that a wrong `rests_on` of any record shows."""
     spread = {name for name, metric in METRICS.items() if metric.group == "spread"}
     some_hold_none = {f"{name}_max_over_min_p{share}" for name in ("kv_tokens", "running") for share in (90, 95)}
-    loads = (spread - some_hold_none) | {
-        "imbalance_tokens_mean",
-        "balance_ratio_mean",
-        "imbalance_ratio_mean",
-        "slot_use",
-        "steps",
-    }
+    loads = (spread - some_hold_none) | {"imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean"}
+    loads |= {"processed_balance_ratio_mean", "slot_use", "steps"}
     times = {"tokens_per_second", "makespan_s"}
     found = basis_by_name(read_trace(str(SAMPLES / "skewed_8_ranks.jsonl")), without=["compute_ms"])
     of_steps = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import lbal
 from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import WindowSteps
 from lbal.analyzers.metrics import METRICS, SPREAD_ROWS, step_figures, undefined_figures
@@ -74,12 +75,35 @@ def test_what_a_rank_without_load_leaves_undefined_has_its_reason():
     assert missing == {f"{name}_max_over_min_p{share}": "some rank has none" for name in NAMES for share in (90, 95)}
 
 
-def test_speed_of_light_counts_each_step_by_its_balance_ratio():
-    """Two steps of 20 and 10 ms at balance ratios 3/4 and 1/2: 12 tokens in 15 + 5 ms."""
-    window = window_of([[40, 20], [30, 0]], [[4, 2], [6, 0]], step_ms=[20, 10])
-    assert step_figures(window)["sol_tokens_per_second"] == pytest.approx(12 / 0.020)
-    even = window_of([[30, 30]], [[4, 2]], step_ms=[20])
-    assert step_figures(even)["sol_tokens_per_second"] == step_figures(even)["tokens_per_second"]
+def test_speed_of_light_counts_each_step_by_the_balance_of_its_tokens():
+    """Two steps of 20 and 10 ms with 4 and 2, 6 and 0 requests: balance ratios 3/4 and 1/2, 12 tokens in 15 + 5 ms."""
+    figures = step_figures(window_of([[40, 20], [30, 0]], [[4, 2], [6, 0]], step_ms=[20, 10]))
+    assert figures["processed_balance_ratio_mean"] == (3 / 4 + 1 / 2) / 2
+    assert figures["sol_tokens_per_second"] == pytest.approx(12 / 0.020)
+    even = step_figures(window_of([[30, 10]], [[4, 4]], step_ms=[20]))
+    assert even["sol_tokens_per_second"] == even["tokens_per_second"]
+
+
+def test_tokens_that_a_step_prefills_are_processed_too(tmp_path):
+    """4 + 96 and 4 tokens in 20 ms, then 4 and 4 in 10 ms: ratios 52/100 and 1; 16 tokens in 10.4 + 10 ms."""
+    loads = {"kv_tokens": [40, 40], "num_running": [4, 4]}
+    steps = [{**loads, "prefill_tokens": [96, 0], "step_ms": 20}, {**loads, "prefill_tokens": [0, None], "step_ms": 10}]
+    (run,) = lbal.analyze(trace_of(tmp_path, *steps), step_model="C=0.001,a=1e-7,b=1e-4,b_mean=0").runs
+    assert run.metrics["processed_balance_ratio_mean"].value == pytest.approx((0.52 + 1) / 2)
+    assert run.metrics["sol_tokens_per_second"].value == pytest.approx(16 / 0.0204)
+    assert run.metrics["processed_balance_ratio_mean"].basis == "measured"
+    assert run.metrics["sol_tokens_per_second"].basis == "modelled"
+
+
+@settings(max_examples=60, deadline=None)
+@given(running=LOADS, cut=st.integers(0, 30))
+def test_sums_of_processed_tokens_add_up_over_parts(running, cut):
+    steps = StepArrays(np.arange(len(running)), np.array(running, float), np.array(running, float))
+    accounts = account(steps, MODEL, measured=False)
+    cut = min(cut, len(running))
+    parts = [Processed.of(steps.part(part), accounts.step_ms[part]) for part in (slice(0, cut), slice(cut, None))]
+    for whole in (Processed.of(steps, accounts.step_ms), Processed.of_decode(accounts)):
+        assert vars(parts[0] + parts[1]) == pytest.approx(vars(whole))
 
 
 def trace_of(tmp_path, *steps, **header):
@@ -93,7 +117,7 @@ def test_without_kv_tokens_their_rows_are_one_that_says_why(tmp_path):
     result = lbal.analyze(trace_of(tmp_path, {"num_running": [8, 8, 8, 8]}, {"num_running": [27, 5, 0, 0]}))
     (run,) = result.runs
     assert run.details["unavailable"]["kv_tokens_max_over_mean_p50"] == "the trace has no KV tokens"
-    assert run.details["unavailable"]["sol_tokens_per_second"] == "the trace has no KV tokens"
+    assert run.metrics["sol_tokens_per_second"].value > run.metrics["tokens_per_second"].value
     assert run.details["unavailable"]["running_max_over_min_p90"] == "some rank has none"
     _columns, rows, _text = spread_table(run)
     assert rows[0] == ["KV tokens", "", "the trace has no KV tokens", "n/a", "n/a", "n/a"]
