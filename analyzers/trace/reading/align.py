@@ -81,6 +81,7 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
             parts.append(own.with_columns(pl.Series("row", np.arange(len(moments)))))
         elif sampled:
             parts.append(_held(own, moments))
+            left_out[NO_PARTNER] = left_out.get(NO_PARTNER, 0) + _far(own, moments)
         else:
             parts.append(_matched(own, moments))
             left_out[NO_PARTNER] = left_out.get(NO_PARTNER, 0) + own.height - parts[-1].height
@@ -118,9 +119,19 @@ def _held(own: pl.DataFrame, moments: FloatArray) -> pl.DataFrame:
     """Samples of a rank at the moments: the nearest one, unless it is further away than a usual gap."""
     times = own["time_ms"].to_numpy()
     nearest = _nearest(times, moments)
-    tolerance = max(_usual_gap(times), _usual_gap(moments)) if len(times) > 1 else _usual_gap(moments)
-    rows = np.flatnonzero(np.abs(times[nearest] - moments) <= tolerance)
+    rows = np.flatnonzero(np.abs(times[nearest] - moments) <= _reach(times, moments))
     return own[nearest[rows]].with_columns(pl.Series("row", rows))
+
+
+def _far(own: pl.DataFrame, moments: FloatArray) -> int:
+    """How many samples of a rank are too far from every moment to be held at one."""
+    times = own["time_ms"].to_numpy()
+    return int((np.abs(moments[_nearest(moments, times)] - times) > _reach(times, moments)).sum())
+
+
+def _reach(times: FloatArray, moments: FloatArray) -> float:
+    """How far a sample of a rank may be from a moment: the larger of the usual gaps."""
+    return max(_usual_gap(times), _usual_gap(moments)) if len(times) > 1 else _usual_gap(moments)
 
 
 def _matched(own: pl.DataFrame, moments: FloatArray) -> pl.DataFrame:

@@ -73,6 +73,19 @@ def test_samples_are_held_for_a_usual_gap_and_no_longer() -> None:
     assert joined(zero(), far).meta.ranks_seen == (0,)
 
 
+def test_samples_far_from_all_looks_at_the_other_ranks_are_counted() -> None:
+    """A rank that was logged at another time drops out: that is never silent."""
+
+    def zero() -> RankStepsBuilder:
+        return by_time("sampled", rank=0, time_ms=[0, 1000, 2000, 3000], num_running=[1, 2, 3, 4])
+
+    trace = joined(zero(), by_time("sampled", rank=1, time_ms=[2000, 90_000, 91_000], num_running=[5, 6, 7]))
+    assert trace.meta.excluded == {"records with no step of the other ranks near in time": 2}
+    alone = joined(zero(), by_time("sampled", rank=1, time_ms=[90_000, 91_000], num_running=[6, 7]))
+    assert alone.meta.excluded == {"records with no step of the other ranks near in time": 2}
+    assert alone.meta.ranks_seen == (0,)
+
+
 def test_a_clock_too_coarse_for_steps_gives_samples() -> None:
     records = by_time(rank=[0, 1] * 4, time_ms=[0] * 4 + [1000] * 4, num_running=[1, 2, 3, 4, 5, 6, 7, 8])
     trace = joined(records)
