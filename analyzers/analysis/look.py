@@ -48,6 +48,48 @@ class Server(NamedTuple):
         return f"ranks {', '.join(names[:-1])} and {names[-1]}"
 
 
+@dataclass
+class MixedSteps:
+    """Sums over steps whose times and prefill are known, loads or not: a rank that prefills may log no load."""
+
+    steps: int = 0
+    time_ms: float = 0.0
+    mixed: int = 0
+    """Steps in which some ranks prefill and some do not."""
+    mixed_ms: float = 0.0
+    waits: float = 0.0
+    """Over these, the share of ranks that do not prefill, and this share times the time of the step."""
+    waits_ms: float = 0.0
+    decode: int = 0
+    """Steps in which no rank prefills."""
+    decode_ms: float = 0.0
+
+    @classmethod
+    def at(cls, blocks: Iterable[StepArrays]) -> MixedSteps:
+        """Of steps, which may come in blocks."""
+        found = cls()
+        for block in blocks:
+            found.add(block)
+        return found
+
+    def add(self, steps: StepArrays) -> None:
+        """The next steps of the ranks that are seen."""
+        if steps.prefill_tokens is None or steps.step_ms is None:
+            return
+        known = ~np.isnan(steps.step_ms)
+        step_ms, prefills = steps.step_ms[known], np.nan_to_num(steps.prefill_tokens[known]) > 0
+        waits = (~prefills).mean(axis=1)
+        mixed, decode = prefills.any(axis=1) & (waits > 0), waits == 1
+        self.steps += len(step_ms)
+        self.time_ms += float(step_ms.sum())
+        self.mixed += int(mixed.sum())
+        self.mixed_ms += float(step_ms[mixed].sum())
+        self.waits += float(waits[mixed].sum())
+        self.waits_ms += float((step_ms * waits)[mixed].sum())
+        self.decode += int(decode.sum())
+        self.decode_ms += float(step_ms[decode].sum())
+
+
 class Idle(NamedTuple):
     """What the accounts say of the idle."""
 
@@ -83,6 +125,7 @@ class Look:
 
     server: Server
     idle: Idle
+    prefill: MixedSteps
     steps: int = 0
     tells_running: bool = False
     tells_waiting: bool = False
@@ -111,15 +154,6 @@ class Look:
     """Rank-steps in which a request waits beside a free slot of its own rank, whose KV cache is not full."""
     beside_slot_kv_share: float = 0.0
     beside_slot_kv_known: int = 0
-    mixed: int = 0
-    """Steps with times in which some ranks prefill and some do not; then those in which none does."""
-    mixed_ms: float = 0.0
-    mixed_waits_ms: float = 0.0
-    """Their times, each times the share of ranks that do not prefill; then the sum of these shares."""
-    mixed_waits: float = 0.0
-    decode: int = 0
-    decode_ms: float = 0.0
-    time_ms: float = 0.0
 
     def __post_init__(self) -> None:
         """Zeros of each rank."""
@@ -130,9 +164,15 @@ class Look:
             setattr(self, name, np.zeros(len(self.server.ranks)))
 
     @classmethod
-    def at(cls, blocks: Iterable[StepArrays], server: Server, idle: Idle | None = None) -> Look:
+    def at(
+        cls,
+        blocks: Iterable[StepArrays],
+        server: Server,
+        idle: Idle | None = None,
+        prefill: MixedSteps | None = None,
+    ) -> Look:
         """A look at steps, which may come in blocks."""
-        look = cls(server, idle or Idle())
+        look = cls(server, idle or Idle(), prefill or MixedSteps())
         for block in blocks:
             look.add(block)
         return look
@@ -152,7 +192,6 @@ class Look:
             if steps.num_waiting is not None and not np.isnan(steps.num_waiting).all():
                 self.tells_waiting = True
                 self._add_waiting(steps.num_running, np.nan_to_num(steps.num_waiting), share)
-        self._add_prefill(steps)
 
     def _kv_share(self, steps: StepArrays) -> FloatArray:
         if steps.kv_fraction is not None:
@@ -189,17 +228,3 @@ class Look:
             self.beside_slot += int(beside.sum())
             self.beside_slot_kv_share += float(known.sum())
             self.beside_slot_kv_known += len(known)
-
-    def _add_prefill(self, steps: StepArrays) -> None:
-        if steps.prefill_tokens is None or steps.step_ms is None:
-            return
-        prefills = np.nan_to_num(steps.prefill_tokens) > 0
-        waits = (~prefills).mean(axis=1)
-        mixed, decode = prefills.any(axis=1) & (waits > 0), waits == 1
-        self.time_ms += float(steps.step_ms.sum())
-        self.mixed += int(mixed.sum())
-        self.mixed_ms += float(steps.step_ms[mixed].sum())
-        self.mixed_waits += float(waits[mixed].sum())
-        self.mixed_waits_ms += float((steps.step_ms * waits)[mixed].sum())
-        self.decode += int(decode.sum())
-        self.decode_ms += float(steps.step_ms[decode].sum())

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
-from lbal.analyzers.analysis.look import Idle, Look, Server
+from lbal.analyzers.analysis.look import Idle, Look, MixedSteps, Server
 from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
 from lbal.analyzers.analysis.situation import situations
 from lbal.analyzers.analysis.unknown import without_unknown
@@ -143,7 +145,7 @@ def _step_result(
         "step_model": analysis.model.as_dict(),
         "power_model": view.as_dict(),
     }
-    leading, beside = situations(_look(trace, analysis, run, slots))
+    leading, beside = situations(_look(trace, analysis, run, window, slots))
     first, *others = analysis_headroom(run, lengths_known=analysis.lengths_known)
     run, placed = _with_placement(run, analysis, drift, slots or 0, display)
     findings = [first, analysis_counterfactual(run, view), *placed, *others]
@@ -166,11 +168,14 @@ def _step_result(
     )
 
 
-def _look(trace: Trace, analysis: StepAnalysis, run: Run, slots: int | None) -> Look:
+def _look(trace: Trace, analysis: StepAnalysis, run: Run, window: Window, slots: int | None) -> Look:
+    """A look at the steps of the window; at those without gaps, but for prefill, during which logs tell no load."""
     known, meta = analysis.known, trace.meta
     idle = Idle(run.metrics["barrier_idle_fraction"].value, run.attribution, analysis.slow_ranks)
     server = Server(known.ranks, known.lacks, slots, meta.kv_capacity, meta.resolution)
-    return Look.at([analysis.steps], server, idle)
+    whole = trace.step_arrays() if window == "all" else None
+    seen = analysis.steps if whole is None else whole.of_ranks(np.isin(np.arange(whole.dp_size), known.ranks))
+    return Look.at([analysis.steps], server, idle, MixedSteps.at([seen]))
 
 
 def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lbal
-from lbal.analyzers.analysis.look import Idle, Look, Ratio, Server
+from lbal.analyzers.analysis.look import Idle, Look, MixedSteps, Ratio, Server
 from lbal.analyzers.analysis.prefill_share import prefill_on_some_ranks
 from lbal.analyzers.analysis.situation import SITUATIONS, situations
 from lbal.analyzers.trace.trace import StepArrays
@@ -28,7 +28,7 @@ def look_of(running, kv_tokens=None, *, step_ms=None, waiting=None, kv_share=Non
         arrays["step_ms"] = np.array(step_ms, float)
     steps = StepArrays(np.arange(len(running)), tokens, running, **arrays)
     idle = Idle(others.pop("idle", 0.0), others.pop("causes", {}))
-    return Look.at([steps], Server(range(running.shape[1]), **others), idle)
+    return Look.at([steps], Server(range(running.shape[1]), **others), idle, MixedSteps.at([steps]))
 
 
 def headline_of(tmp_path, *steps, **header):
@@ -216,6 +216,29 @@ def test_prefill_in_the_log_of_an_engine(tmp_path):
     assert "Prefill on some ranks holds up the others: 20.0% of steps mix both, and take 200 ms against 20 ms" in said
 
 
+def test_prefill_counts_where_the_log_tells_no_load_of_the_rank_that_prefills(tmp_path):
+    """SGLang's batch lines: in every sixth pass rank 0 prefills, without a decode line, and the pass takes 180 ms."""
+    path = tmp_path / "server.log"
+    time_ms = 0
+    with path.open("w") as log:
+        for step in range(60):
+            took_ms = 180 if step % 6 == 5 else 30
+            time_ms += took_ms
+            clock = f"2026-08-22 10:00:{time_ms // 1000:02}.{time_ms % 1000:03}"
+            decode = (
+                f"Decode batch [{3000 + step}], #running-req: 20, #token: 40000, token usage: 0.10, cuda graph: True, "
+                f"gen throughput (token/s): {20_000 / took_ms:.2f}, #queue-req: 0"
+            )
+            prefill = (
+                f"Prefill batch [{3000 + step}], #new-seq: 1, #new-token: 4096, #cached-token: 0, token usage: 0.10, "
+                "#running-req: 20, #queue-req: 0, cuda graph: False, input throughput (token/s): 1000.00"
+            )
+            log.write(f"[{clock} DP0 TP0] {decode if took_ms == 30 else prefill}\n[{clock} DP1 TP1] {decode}\n")
+    trace = lbal.read_trace(path)
+    said = lbal.analyze(trace).headline
+    assert "Prefill on some ranks holds up the others: 16.7% of steps mix both, and take 180 ms against 30 ms" in said
+
+
 def test_even_ranks_have_nothing_to_act_on(tmp_path):
     step = {"num_running": [10, 10], "kv_tokens": [20_000, 20_000], "num_waiting": [0, 0]}
     assert headline_of(tmp_path, step, step, max_num_seqs=16) == "0.0% of rank-time is barrier idle (modelled)."
@@ -275,12 +298,14 @@ def test_steps_in_blocks_give_the_look_at_all_of_them(running, waiting, prefill,
         prefill_tokens=arrays[2], kv_fraction=arrays[3] / 9,
     )  # fmt: skip
     server = Server(range(3), slots=slots)
-    whole = vars(Look.at([steps], server))
-    parts = vars(Look.at([steps.part(slice(0, cut)), steps.part(slice(cut, 4))], server))
-    for name, value in whole.items():
+    blocks = [steps.part(slice(0, cut)), steps.part(slice(cut, 4))]
+    whole, parts = (Look.at(each, server, None, MixedSteps.at(each)) for each in ([steps], blocks))
+    for name, value in vars(whole).items():
         if name not in ("server", "idle"):
-            flat = vars(value).values() if isinstance(value, Ratio) else [value]
-            other = vars(parts[name]).values() if isinstance(value, Ratio) else [parts[name]]
+            flat, other = (
+                vars(each).values() if isinstance(each, Ratio | MixedSteps) else [each]
+                for each in (value, getattr(parts, name))
+            )
             for one, two in zip(flat, other, strict=True):
                 assert two == pytest.approx(one), name
 
