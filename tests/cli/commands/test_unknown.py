@@ -120,3 +120,39 @@ def test_situations_from_the_field(name: str, shared: Path, capsys) -> None:
     else:
         assert (record["ranks_seen"], value(record, "balance_ratio_mean")) == ([2, 3], 0.75)
         assert value(record, "imbalance_tokens_mean") == (384 + 390) / 2
+
+
+ITERATIONS = "".join(
+    f"(EngineCore_DP{rank} pid=9) INFO 05-01 10:00:0{step} [core.py:452] Iteration({step}): 0 context requests, 0 context "
+    f"tokens, {running} generation requests, {running} generation tokens, iteration elapsed time: 40.00 ms\n"
+    for step, loads in enumerate([(27, 5), (8, 8)])
+    for rank, running in enumerate(loads)
+)
+SCRAPES = "".join(
+    f'vllm:num_requests_running{{engine="{rank}",model_name="m"}} {running}.0\n' for rank, running in enumerate((27, 5))
+)
+
+
+@pytest.mark.parametrize(("log", "steps"), [(ITERATIONS, [(27, 5), (8, 8)]), (SCRAPES, [(27, 5)])])
+def test_logs_of_counts_tell_imbalance_of_requests_and_idle_of_them_alone(log, steps, tmp_path, capsys) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(log)
+    assert run(["analyze", str(path), *MODEL, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    (record,) = result["runs"]
+    step_ms = 40 if log == ITERATIONS else None
+    idle_ms = [0.1 * (2 * max(loads) - sum(loads)) for loads in steps]
+    took_ms = [step_ms or 1 + 0.1 * max(loads) for loads in steps]
+    assert value(record, "barrier_idle_fraction") == pytest.approx(sum(idle_ms) / (2 * sum(took_ms)))
+    assert value(record, "running_max_over_mean_p95") == 27 / 16
+    assert value(record, "request_imbalance_ratio_mean") == pytest.approx(
+        sum(2 * max(loads) / sum(loads) for loads in steps) / len(steps)
+    )
+    assert "of running requests only" in result["headline"]
+    told = {
+        name for name in record["metrics"] if "kv" in name or name.startswith(("imbalance_tokens", "balance_ratio"))
+    }
+    assert told == set()
+    for name in ("imbalance_tokens_mean", "balance_ratio_mean", "kv_tokens_max_over_mean_p50", "kv_time_fraction"):
+        assert record["unavailable"][name] == "the trace has no KV tokens"
+    assert {rank["kv_tokens_mean"] for rank in record["ranks"]} == {None}
