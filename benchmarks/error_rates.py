@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -120,13 +121,19 @@ def ar_coverage(steps: int, correlation: float, trials: int) -> Share:
     return Share(hits, known)
 
 
-def calibration_coverage(traces: int, *, rank_times: bool, rank_noise: float, steps: int = 1000) -> dict[str, Share]:
-    """How often the intervals of `calibrate` hold the true C, a and b. Rank times have 5 ms of their own."""
+def calibration_coverage(
+    traces: int, *, rank_times: bool, rank_noise: float, slow: float = 1.0, steps: int = 1000
+) -> dict[str, Share]:
+    """How often the intervals of `calibrate` hold the true C, a and b, of the traces that it takes.
+
+    Rank times have 5 ms of their own; rank 2 takes `slow` times as long for its work.
+    """
     hits, known, true = dict.fromkeys("Cab", 0), 0, {"C": 0.0323, "a": MODEL.per_token_s, "b": MODEL.per_request_s}
     for seed in range(traces):
         random = np.random.default_rng(seed)
         loads = made_loads(random, steps)
-        own = 5.0 + MODEL.rank_time_ms(*loads) * (1 + rank_noise * random.standard_normal(loads[0].shape))
+        model = MODEL.with_speeds({2: 1 / slow})
+        own = 5.0 + model.rank_time_ms(*loads) * (1 + rank_noise * random.standard_normal(loads[0].shape))
         step_ms = own.max(axis=1) + 27.3 * (1 + 0.03 * random.standard_normal(steps))
         arrays = StepArrays(np.arange(steps), *loads, compute_ms=own if rank_times else None, step_ms=step_ms)
         try:
@@ -165,10 +172,10 @@ def main() -> None:
         row = "  ".join(f"{rho:.1f}: {ar_coverage(steps, rho, pairs)}" for rho in (0.0, 0.3, 0.6, 0.8, 0.9))
         print(f"  {steps:5} steps  {row}", flush=True)
     print("Coverage of calibrate's intervals")
-    for rank_times, noise in ((True, 0.05), (True, 0.2), (False, 0.0), (False, 0.05)):
-        found = calibration_coverage(pairs, rank_times=rank_times, rank_noise=noise)
-        what = "rank times" if rank_times else "step times alone"
-        print(f"  {what}, rank noise {noise:.0%}: " + "  ".join(f"{k} {v}" for k, v in found.items()), flush=True)
+    for rank_times, noise, slow in product((True, False), (0.0, 0.05, 0.2), (1.0, 1.25)):
+        found = calibration_coverage(pairs, rank_times=rank_times, rank_noise=noise, slow=slow)
+        what = f"{'rank times' if rank_times else 'step times alone'}, rank noise {noise:.0%}, a rank of {slow:g}x"
+        print(f"  {what}: " + "  ".join(f"{name} {share}" for name, share in found.items()), flush=True)
 
 
 if __name__ == "__main__":

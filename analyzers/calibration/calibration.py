@@ -9,7 +9,8 @@ step time minus largest rank time. Without rank times every step is one observat
 
     t = C + max_g f_g * (a*L + b*n + p*P)
 
-and the straggler is chosen anew until it stays.
+and only ranks that need a factor get one (`step_times.py`). Values are those of rank times without noise, which predict
+step times best; intervals also allow for noise of rank times. b_mean is left out: its work is in C and b.
 
 Coefficients are non-negative. Errors count relative to the fitted time, as in the presets, and outliers are weighed
 down (Tukey's biweight, 4.685 scaled median deviations, after Huber's weights; Huber and Ronchetti, Robust Statistics).
@@ -30,6 +31,8 @@ from lbal.analyzers.barrier.step_time import Band, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
 from lbal.analyzers.calibration.robust_fit import RobustFit
+from lbal.analyzers.calibration.step_times import MOST_CELLS as MOST_CELLS_OF_STEP_TIMES
+from lbal.analyzers.calibration.step_times import settle_step_times
 from lbal.analyzers.calibration.telling_apart import MOST_CELLS, why_not_told
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.errors import InputError
@@ -149,7 +152,7 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
     source = trace.meta.source
     steps, notes = _measured_steps(trace)
     fit = _fit(steps, source)
-    intervals, factors = uncertainty(fit)
+    intervals, factors, most_noise = uncertainty(fit)
     _refuse_vague(fit, intervals, source)
     ranks = _rank_fits(fit, factors)
     model = _model(fit, intervals, ranks, name or f"calibrated on {source}", source)
@@ -167,7 +170,7 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
         ranks=ranks,
         idle_measured=_idle(fit.steps, model, measured=True) if measured else None,
         idle_modelled=_idle(fit.steps, model, measured=False),
-        warnings=(*notes, *doubts, *_warnings(fit, intervals, ranks, errors, held_out)),
+        warnings=(*notes, *doubts, *_warnings(fit, intervals, ranks, errors, held_out, most_noise)),
     )
 
 
@@ -201,7 +204,8 @@ def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
         if np.isnan(steps.prefill_tokens).any():
             notes.append("some steps do not tell their prefill_tokens: prefill is left out of the fit")
         steps = replace(steps, prefill_tokens=None)
-    every = -(-len(steps) * steps.dp_size // MOST_CELLS)
+    most_cells = MOST_CELLS if steps.compute_ms is not None else MOST_CELLS_OF_STEP_TIMES
+    every = -(-len(steps) * steps.dp_size // most_cells)
     if every > 1:
         notes.append(f"fitted on every {every}th of {len(steps):,} steps")
         steps = steps.part(slice(None, None, every))
@@ -217,8 +221,9 @@ def _fit(steps: StepArrays, source: str, fewest: int = FEWEST_STEPS) -> RobustFi
     if steps.compute_ms is None:
         fit = RobustFit.of_step_times(steps)
         _refuse_alike(fit, source)
-        fit.settle_with_stragglers()
+        settle_step_times(fit)
         _refuse_alike(fit, source)
+        _refuse_one_straggler(fit, source)
         return fit
     fit = RobustFit.of_rank_times(steps)
     _refuse_alike(fit, source)
@@ -232,6 +237,21 @@ def _refuse_alike(fit: RobustFit, source: str) -> None:
     """Loads that hardly vary, or that go together, cannot be told apart."""
     if reason := why_not_told(fit):
         raise InputError(source, reason, expected="steps with more different loads, such as the first minutes of a run")
+
+
+def _refuse_one_straggler(fit: RobustFit, source: str) -> None:
+    """From step times alone nobody knows the speed of a rank that sets nearly all of them, nor a and b then."""
+    others = int((~fit.is_free[fit.rank]).sum())
+    if others >= FEWEST_OF_RANK or not fit.coefficients[1:].any():
+        return
+    ranks = [str(rank) for rank in np.flatnonzero(fit.is_free & np.isin(np.arange(fit.steps.dp_size), fit.rank))]
+    named = f"rank {ranks[0]} is" if len(ranks) == 1 else f"ranks {', '.join(ranks)} are"
+    raise InputError(
+        source,
+        f"{named} the straggler in {len(fit.rank) - others:,} of {len(fit.rank):,} steps: step times alone cannot tell "
+        "a slow rank from a and b there",
+        expected="compute_ms per rank, or steps in which other ranks are the straggler",
+    )
 
 
 def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -> None:
@@ -257,7 +277,7 @@ def _refuse_vague(fit: RobustFit, intervals: dict[str, Interval], source: str) -
             )
 
 
-def _rank_fits(fit: RobustFit, factors: Sequence[Interval]) -> tuple[RankFit, ...]:
+def _rank_fits(fit: RobustFit, factors: Sequence[Interval | None]) -> tuple[RankFit, ...]:
     fitted = np.maximum(fit.effective_loads() @ fit.coefficients, 1e-12)
     residual = fit.y / fitted - 1
     found = []
@@ -356,7 +376,12 @@ def _idle(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> float:
 
 
 def _warnings(
-    fit: RobustFit, intervals: dict[str, Interval], ranks: Sequence[RankFit], errors: Errors, held_out: Errors | None
+    fit: RobustFit,
+    intervals: dict[str, Interval],
+    ranks: Sequence[RankFit],
+    errors: Errors,
+    held_out: Errors | None,
+    most_noise: float,
 ) -> list[str]:
     found = []
     worst = _worst_p95(errors, held_out)
@@ -378,6 +403,6 @@ def _warnings(
     if fit.steps.compute_ms is None:
         found.append(
             "fitted to step times alone: a rank is seen only where it is the straggler, and noise of rank times bends "
-            "a and b by some percent, beyond their intervals; compute_ms per rank tells more"
+            f"a and b, so their intervals allow for any noise up to {most_noise:.0%}; compute_ms per rank tells more"
         )
     return found

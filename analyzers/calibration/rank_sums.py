@@ -4,7 +4,8 @@ An observation of rank g with loads x = (1, L, n, P) is fitted by c + f_g*(a*L +
 that a step of the fit needs are sums of x*x' and of x*y per rank.
 
 The factors f_g have no scale of their own: twice the factors with half of a, b and p fit as well. So either the median
-of the factors is 1, or, where most ranks have too few observations for a factor, these ranks have 1.
+of the factors is 1 (of two ranks that of the faster), or, where most ranks have too few observations for a factor,
+these ranks have 1.
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ def dropped(rank: IntArray, is_free: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(~is_free[rank] & has_median_one(is_free))
 
 
+def reference_factor(factor: FloatArray) -> float:
+    """The factor that others are relative to: the median; of two ranks the smaller, as the slow one must show."""
+    return float(factor.min() if len(factor) == 2 else np.median(factor))
+
+
 def normalised(factor: FloatArray, is_free: NDArray[np.bool_]) -> tuple[FloatArray, float]:
     """The factors with their scale put right, and the scale that was taken out of them."""
-    scale = float(np.median(factor[is_free])) if has_median_one(is_free) else 1.0
+    scale = reference_factor(factor[is_free]) if has_median_one(is_free) else 1.0
     return np.where(is_free, np.clip(factor / scale, 1 / MOST_SPEED, 1 / LEAST_SPEED), 1.0), scale
 
 

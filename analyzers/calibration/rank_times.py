@@ -92,5 +92,5 @@ def _factors(fit: RobustFit) -> tuple[Interval | None, ...]:
     known = np.bincount(fit.rank, minlength=len(fit.factor)) >= FEWEST_OF_RANK
     if not known.any():
         return (None,) * len(fit.factor)
-    found = uncertainty(fit)[1]
+    found = uncertainty(fit).factors
     return tuple(factor if known[rank] else None for rank, factor in enumerate(found))

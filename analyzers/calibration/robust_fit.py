@@ -16,7 +16,6 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 HUBER, TUKEY, MAD = 1.345, 4.685, 1.4826
 ROUNDS, MOST_ROUNDS = 6, 60
-STRAGGLER_ROUNDS = 12
 
 
 @dataclass
@@ -56,16 +55,9 @@ class RobustFit:
         loads = _loads(steps, rows, straggler)
         return cls(steps, rows, straggler, loads, steps.step_ms, factor=np.ones(steps.dp_size))
 
-    def settle_with_stragglers(self) -> None:
-        """Fit, choose the stragglers by the fit, and so on until they stay."""
-        rows = np.arange(len(self.steps))
-        for _ in range(STRAGGLER_ROUNDS):
-            self.settle()
-            rank_ms = self.factor * np.einsum("sgk,k->sg", _all_loads(self.steps), self.coefficients[1:])
-            chosen = rank_ms.argmax(axis=1)
-            if (chosen == self.rank).all():
-                break
-            self.rank, self.loads = chosen, _loads(self.steps, rows, chosen)
+    def see_stragglers(self, straggler: IntArray) -> None:
+        """Of step times: let these ranks, shape (S,), be the stragglers."""
+        self.rank, self.loads = straggler, _loads(self.steps, self.step_row, straggler)
 
     def settle(self) -> None:
         """Alternate between coefficients, factors and robust weights, then go on with both at once until they stay.
@@ -100,7 +92,7 @@ class RobustFit:
         return effective
 
 
-def _all_loads(steps: StepArrays) -> FloatArray:
+def all_loads(steps: StepArrays) -> FloatArray:
     """(S, G, 3) KV tokens, requests and prefill tokens."""
     prefill = np.zeros_like(steps.kv_tokens) if steps.prefill_tokens is None else steps.prefill_tokens
     return np.stack([steps.kv_tokens, steps.num_running, prefill], axis=2)

@@ -9,17 +9,23 @@ varies like
 (a jackknife over clusters, drawn by multipliers). It is drawn, because factors are relative to their
 median; intervals are the middle 95% of the draws, widened by the t quantile of B - 1 degrees of freedom over the
 normal one.
+
+Step times alone do not tell whether what they scatter by is noise of C or of the rank times; noise of rank times makes
+the largest of them longer (`straggler_shares.py`). The fit is made for either extreme, no such noise and nothing else,
+and intervals reach from the lower end of the one to the upper end of the other.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from lbal.analyzers.calibration.rank_sums import NAMES, WIDTH, Arrow, RankSums, dropped, normalised
+from lbal.analyzers.calibration.rank_sums import NAMES, WIDTH, Arrow, RankSums, dropped, normalised, reference_factor
 from lbal.analyzers.calibration.robust_fit import TUKEY, RobustFit, robust_scale
+from lbal.analyzers.calibration.step_times import StepTimesFit, fit_of
 from lbal.analyzers.statistics.student import CONFIDENCE, NORMAL_QUANTILE, t_quantile
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
@@ -36,13 +42,28 @@ class Interval(NamedTuple):
     high: float
 
 
-def uncertainty(fit: RobustFit) -> tuple[dict[str, Interval], list[Interval]]:
-    """The coefficients in seconds with their intervals, by name, and the factors of all ranks."""
+class Uncertainty(NamedTuple):
+    """How sure a fit is."""
+
+    coefficients: dict[str, Interval]
+    """By name, in seconds."""
+    factors: list[Interval | None]
+    """Of each rank; None where none is fitted."""
+    most_noise: float = 0.0
+    """Of step times alone: the noise of rank times, as a share, that the intervals allow for."""
+
+
+def uncertainty(fit: RobustFit) -> Uncertainty:
+    """The coefficients and the factors of the ranks with their intervals."""
+    return _of_step_times(fit) if fit.steps.compute_ms is None else _of_rank_times(fit)
+
+
+def _of_rank_times(fit: RobustFit) -> Uncertainty:
     steps = len(fit.steps)
     blocks = max(2, min(BLOCKS, steps // LEAST_BLOCK))
     block = fit.step_row * blocks // steps
     moved, turned = _influence(fit, block, blocks)
-    draws = np.random.default_rng(0).standard_normal((DRAWS, blocks)) * math.sqrt(blocks / (blocks - 1))
+    draws = _draws(blocks)
     coefficients, factors = fit.coefficients + draws @ moved, fit.factor + draws @ turned
     for row in range(DRAWS):
         factors[row], scale = normalised(factors[row], fit.is_free)
@@ -50,10 +71,53 @@ def uncertainty(fit: RobustFit) -> tuple[dict[str, Interval], list[Interval]]:
     coefficients[:, 0] += fit.extra_ms + _extra_draws(fit, draws, blocks)
     values = fit.coefficients.copy()
     values[0] += fit.extra_ms
-    present = [0, *[index for index in range(1, WIDTH) if fit.loads[:, index].any()]]
-    widening = t_quantile((1 + CONFIDENCE) / 2, blocks - 1) / NORMAL_QUANTILE
-    found = {NAMES[index]: _interval(values[index], coefficients[:, index], widening, 1e-3) for index in present}
-    return found, [_interval(value, factors[:, rank], widening) for rank, value in enumerate(fit.factor)]
+    widening = _widening(blocks)
+    found = {NAMES[index]: _interval(values[index], coefficients[:, index], widening, 1e-3) for index in _present(fit)}
+    return Uncertainty(found, [_interval(value, factors[:, rank], widening) for rank, value in enumerate(fit.factor)])
+
+
+def _of_step_times(fit: RobustFit) -> Uncertainty:
+    steady = fit_of(fit)
+    noise = steady.most_noise()
+    ends = [_ends(each) for each in (steady, replace(steady, noise=noise).settled())]
+    low, high = np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
+    values = np.concatenate([fit.coefficients, fit.factor])
+    found = [
+        Interval(*each) for each in zip(values.tolist(), np.maximum(low, 0.0).tolist(), high.tolist(), strict=True)
+    ]
+    coefficients = {NAMES[index]: Interval(*(end * 1e-3 for end in found[index])) for index in _present(fit)}
+    factors = [found[WIDTH + rank] if free else None for rank, free in enumerate(fit.is_free)]
+    return Uncertainty(coefficients, factors, noise)
+
+
+def _ends(fit: StepTimesFit) -> tuple[FloatArray, FloatArray]:
+    """(4 + G,) low and high ends of the coefficients in ms, then of the factors."""
+    moved, turned = fit.influence(_mean_slope(fit.residual))
+    draws = _draws(len(moved))
+    coefficients, factors = fit.coefficients + draws @ moved, fit.factor + draws @ turned
+    values = []
+    for slopes, ranks in zip([fit.coefficients, *coefficients], [fit.factor, *factors], strict=True):
+        scale = reference_factor(ranks)
+        values.append(np.concatenate([slopes[:1], slopes[1:] * scale, ranks / scale]))
+    found = [
+        _interval(value, drawn, _widening(len(moved)))
+        for value, drawn in zip(values[0], np.transpose(values[1:]), strict=True)
+    ]
+    return np.array([each.low for each in found]), np.array([each.high for each in found])
+
+
+def _draws(blocks: int) -> FloatArray:
+    """(DRAWS, B) multipliers of the blocks."""
+    return np.random.default_rng(0).standard_normal((DRAWS, blocks)) * math.sqrt(blocks / (blocks - 1))
+
+
+def _widening(blocks: int) -> float:
+    return t_quantile((1 + CONFIDENCE) / 2, blocks - 1) / NORMAL_QUANTILE
+
+
+def _present(fit: RobustFit) -> list[int]:
+    """The coefficients whose load is there."""
+    return [0, *[index for index in range(1, WIDTH) if fit.loads[:, index].any()]]
 
 
 def _interval(value: float, draws: FloatArray, widening: float, unit: float = 1.0) -> Interval:

@@ -41,6 +41,13 @@ def test_the_intervals_of_a_calibration_hold_the_truth():
         assert share.hits >= 35, name
 
 
+@pytest.mark.parametrize(("slow", "noise"), [(1.25, 0.05), (1.5, 0.0), (1.0, 0.2)])
+def test_the_intervals_of_a_calibration_to_step_times_alone_hold_the_truth(slow, noise):
+    for name, share in calibration_coverage(20, rank_times=False, rank_noise=noise, slow=slow, steps=600).items():
+        assert share.of >= 15, "some are refused, as one rank sets nearly all step times"
+        assert share.hits >= share.of - 3, name
+
+
 def test_independent_stretches_are_remembered_for_one():
     assert memory(np.random.default_rng(0).standard_normal(1000)) < 1.3
     assert memory(np.zeros(10)) == 1.0
