@@ -14,7 +14,7 @@ from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads,
 from lbal.analyzers.barrier.clock import in_order, is_backwards, makespan_ms
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
 from lbal.analyzers.barrier.processed import Processed
-from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.barrier.window import Window, window_bounds
 from lbal.analyzers.calibration.rank_times import RankTimes, explained
@@ -150,7 +150,9 @@ def analyze_steps(
             banded = _banded(steps, model, measured, view)
             chosen = len(banded.variants)
             metrics = add_ranges(metrics, banded.ranges(view))
-    bounds = idle_bounds(accounts, None if single is None else single.part(rows), model)
+    bounds = idle_bounds(accounts, None if single is None else single.part(rows), _with_told_speeds(model, told))
+    if told is not None and model.name == FITTED and not told.constant_is_known:
+        bounds = {"unavoidable_idle_fraction": 0.0, "avoidable_idle_fraction": sum(bounds.values())}
     return StepAnalysis(
         accounts=accounts,
         steps=steps,
@@ -172,6 +174,13 @@ def analyze_steps(
         energy=view,
         variants=chosen,
     )
+
+
+def _with_told_speeds(model: StepTimeModel, told: RankTimes | None) -> StepTimeModel:
+    """The model with the speeds that measured rank times tell, unless it has some."""
+    if told is None or model.rank_speeds:
+        return model
+    return model.with_speeds({rank: 1 / factor for rank, factor in told.other_ranks.items()})
 
 
 def _idle_of(accounts: BarrierAccounts) -> float:

@@ -173,8 +173,8 @@ def least_slowest_ms(
 def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, model: StepTimeModel) -> FloatArray:
     """(S,) idle over all ranks that each step has at least, in ms: G * least largest rank time - sum of rank times.
 
-    With ranks of other speeds that sum depends on the placement: the largest that it can be, all work on the slowest
-    rank, is taken, so that the bound holds but is weak.
+    With ranks of other speeds that sum depends on the placement: the largest that it can be is taken
+    (`_most_rank_time_ms`).
     `single` has the steps of the accounts. Never more than the idle there was: rounding and, where rank times are
     measured, the model cannot claim more. Where a single load exceeds what the straggler held, the requests do
     not fit the steps, and single loads are not used.
@@ -184,8 +184,23 @@ def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, m
         single = SingleLoads(np.where(fits, single.largest, np.nan), np.where(fits, single.smallest, np.nan))
     kv_tokens, running, ranks = accounts.total_kv_tokens, accounts.running, accounts.dp_size
     least = least_slowest_ms(kv_tokens, running, single, model, ranks)
-    total = rank_time(kv_tokens, running, model.coefficients_ms) * model.slowness(ranks).max()
+    total = _most_rank_time_ms(rank_time(kv_tokens, running, model.coefficients_ms), least, model.slowness(ranks))
     return np.asarray(np.clip(ranks * least - total, 0.0, np.maximum(accounts.idle_ms, 0.0)))
+
+
+def _most_rank_time_ms(work_ms: FloatArray, largest_ms: FloatArray, slowness: FloatArray) -> FloatArray:
+    """(S,) the largest sum of rank times that the work of each step can make, where none exceeds the largest.
+
+    That is with the slowest ranks full. A larger largest time adds to this sum at most G times what it grows by, so the
+    least largest time gives the least idle.
+    """
+    if (slowness == slowness[0]).all():
+        return work_ms * slowness[0]
+    left, total = work_ms.astype(np.float64), np.zeros(len(work_ms))
+    for slow in np.sort(slowness)[::-1]:
+        taken = np.minimum(left, largest_ms / slow)
+        left, total = left - taken, total + slow * taken
+    return total
 
 
 def idle_bounds(accounts: BarrierAccounts, single: SingleLoads | None, model: StepTimeModel) -> dict[str, float]:

@@ -3,7 +3,12 @@
 A measured rank time is c + f_g*w_g (+ noise), w_g = a*L + b*n + p*P: every rank spends c, whatever it holds, and rank g
 takes f_g times what its load takes the median rank. Without c a lightly loaded rank would look slow.
 
-Where the loads do not tell c, as they are all alike or too few, c is taken as 0; a note says so where they are alike.
+Where the loads do not tell c, as they are all alike or too few, c is taken as 0, and a note says so: then a and b are
+too large, and nothing that rests on their size alone, such as idle that no placement avoids, is claimed. A few rank
+times tell c if some c, a and b explain all of them exactly.
+
+A rank is called slow only where its factor is notable and its interval excludes 1. A rank that spends some time more in
+every step, whatever its load, has a factor above 1 too: it takes longer than its load explains.
 """
 
 from __future__ import annotations
@@ -19,6 +24,9 @@ from lbal.analyzers.calibration.telling_apart import FEWEST_OBSERVATIONS, MOST_C
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.trace.trace import StepArrays
 
+EXACT = 1e-6
+"""Relative errors below this are rounding."""
+NOTABLE_OFFSET = 0.02
 SLOW_RANK_FACTOR = 1.1
 """A rank is called slow from this factor on, if its interval excludes 1."""
 
@@ -33,6 +41,17 @@ class RankTimes:
     factors: tuple[Interval | None, ...]
     """f of each rank against the median one; None where it has too few observations."""
     notes: tuple[str, ...]
+    constant_is_known: bool = True
+    """Whether the loads tell c; where they do not, it is taken as 0."""
+
+    @property
+    def other_ranks(self) -> dict[int, float]:
+        """The ranks that are surely slower or faster than the median one, by 2% or more, and their factors."""
+        return {
+            rank: factor.value
+            for rank, factor in enumerate(self.factors)
+            if factor is not None and abs(factor.value - 1) >= NOTABLE_OFFSET and not factor.low <= 1 <= factor.high
+        }
 
     @property
     def slow_ranks(self) -> dict[int, float]:
@@ -55,16 +74,17 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
     if not len(fit.y):
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, ())
     notes: tuple[str, ...] = ()
-    if reason := why_no_constant(fit):
+    reason = why_no_constant(fit)
+    if not reason:
+        fit.settle()
+        if len(fit.y) < FEWEST_OBSERVATIONS and np.abs(fit.y / fit.fitted_ms() - 1).max() > EXACT:
+            reason = f"only {len(fit.y)} rank times have work and a time, and no model explains them exactly"
+    if reason:
         fit.loads[:, 0] = 0.0
-        notes = (
-            (f"the part of rank times that no load explains is taken as 0: {reason}",)
-            if len(fit.y) >= FEWEST_OBSERVATIONS
-            else ()
-        )
-    fit.settle()
+        notes = (f"the part of rank times that no load explains is taken as 0: {reason}",)
+        fit.settle()
     if not fit.coefficients[1:].any():
-        return RankTimes(fallback, 0.0, (None,) * steps.dp_size, notes)
+        return RankTimes(fallback, 0.0, (None,) * steps.dp_size, notes, constant_is_known=False)
     constant_ms, a, b, p = fit.coefficients.tolist()
     shared_s = fallback.shared_s
     if steps.step_ms is not None:
@@ -79,7 +99,7 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
         source="fitted to the rank times of the trace",
         confidence="measured",
     )
-    return RankTimes(model, constant_ms, _factors(fit), notes)
+    return RankTimes(model, constant_ms, _factors(fit), notes, constant_is_known=not reason)
 
 
 def _thinned(steps: StepArrays) -> StepArrays:

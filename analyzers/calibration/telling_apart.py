@@ -44,9 +44,9 @@ def why_not_told(fit: RobustFit) -> str:
 
 def why_no_constant(fit: RobustFit) -> str:
     """Why the observations of a fit cannot tell its constant from its loads; empty where they can."""
-    if len(fit.y) < FEWEST_OBSERVATIONS:
-        return f"only {len(fit.y)} rank times have work and a time"
     present = [index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]
+    if len(fit.y) <= len(present) + 1:
+        return f"only {len(fit.y)} rank times have work and a time"
     spreads = [fit.loads[:, index].std() / fit.loads[:, index].mean() for index in present]
     relative = fit.loads / fit.y[:, None]
     if max(spreads, default=0.0) < LEAST_SPREAD or _unexplained(relative[:, 0], relative[:, present]) < LEAST_TOLERANCE:
