@@ -195,7 +195,7 @@ def _most_rank_time_ms(work_ms: FloatArray, largest_ms: FloatArray, slowness: Fl
     least largest time gives the least idle.
     """
     if (slowness == slowness[0]).all():
-        return work_ms * slowness[0]
+        return np.asarray(work_ms * slowness[0])
     left, total = work_ms.astype(np.float64), np.zeros(len(work_ms))
     for slow in np.sort(slowness)[::-1]:
         taken = np.minimum(left, largest_ms / slow)
