@@ -259,10 +259,34 @@ def sglang_decode_8_ranks() -> Iterator[str]:
             server.arrive()
 
 
+def own_time_4_ranks() -> Iterator[Record]:
+    """Four equal ranks that spend 5 ms of their own in every step, whatever they hold; rank 3 holds few requests."""
+    draws = Draws(stream=4)
+    yield {"lbal_trace": 1, "engine": "own time", "dp_size": 4, "max_num_seqs": 48}
+    start_ms = 0.0
+    for number in range(200):
+        wave = 1 + 0.3 * math.sin(number / 20)
+        running = [1 + int((6 if rank == 3 else 24) * wave * (0.75 + 0.5 * draws.uniform())) for rank in range(4)]
+        tokens = [round(each * 2_000 * (0.8 + 0.4 * draws.uniform())) for each in running]
+        work = [40e-6 * held + 0.15 * each for held, each in zip(tokens, running, strict=True)]
+        compute_ms = [round(5.0 + each * (1 + 0.01 * draws.normal()), 3) for each in work]
+        step_ms = round(15.0 + max(compute_ms), 3)
+        yield {
+            "step": number,
+            "start_ms": start_ms,
+            "step_ms": step_ms,
+            "kv_tokens": tokens,
+            "num_running": running,
+            "compute_ms": compute_ms,
+        }
+        start_ms = round(start_ms + step_ms, 3)
+
+
 LOGS = {"sglang_decode_8_ranks.log": sglang_decode_8_ranks}
 TRACES = {
     "two_ranks_three_steps.jsonl": two_ranks_three_steps,
     "skewed_8_ranks.jsonl": skewed_8_ranks,
+    "own_time_4_ranks.jsonl": own_time_4_ranks,
     "requests_2000.jsonl": requests_2000,
 }
 

@@ -12,7 +12,7 @@ from forked_commands import folder_of_lbal
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 LOG = "sglang_decode_8_ranks.log"
-TRACES = ["two_ranks_three_steps.jsonl", "skewed_8_ranks.jsonl", "requests_2000.jsonl", LOG]
+TRACES = ["two_ranks_three_steps.jsonl", "skewed_8_ranks.jsonl", "own_time_4_ranks.jsonl", "requests_2000.jsonl", LOG]
 
 BY_HAND = {
     "barrier_idle_fraction": 13 / 98,
@@ -54,6 +54,15 @@ def test_the_generator_writes_the_committed_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(TRACES)
     for name in TRACES:
         assert (tmp_path / name).read_bytes() == (SAMPLES / name).read_bytes(), name
+
+
+def test_a_sample_has_rank_times_with_a_constant_part_and_no_rank_of_it_is_slow():
+    found = result_of("analyze", str(SAMPLES / "own_time_4_ranks.jsonl"))
+    assert found["config"]["step_model"]["a"] == pytest.approx(40e-9, rel=0.03)
+    assert found["config"]["step_model"]["C"] == pytest.approx(0.020, rel=0.01), "15 ms, and 5 ms of each rank"
+    assert [rank["work_factor"] for rank in found["runs"][0]["ranks"]] == pytest.approx([1.0] * 4, abs=0.01)
+    assert "most of it because of uneven numbers of requests" in found["headline"]
+    assert not [note for note in found["notes"] if "load explains" in note]
 
 
 def test_the_samples_are_small():
