@@ -32,6 +32,8 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray
 BLOCKS, DRAWS = 40, 1000
 LEAST_BLOCK = 5
 """Steps of a block, at least."""
+ROUNDING = 1e-9
+"""No fitted value is surer than this share of itself."""
 
 
 class Interval(NamedTuple):
@@ -122,7 +124,11 @@ def _present(fit: RobustFit) -> list[int]:
 
 def _interval(value: float, draws: FloatArray, widening: float, unit: float = 1.0) -> Interval:
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    ends = (max(value + min(low - value, 0.0) * widening, 0.0), value + max(high - value, 0.0) * widening)
+    rounding = ROUNDING * abs(value)
+    ends = (
+        max(value + min(low - value, 0.0) * widening - rounding, 0.0),
+        value + max(high - value, 0.0) * widening + rounding,
+    )
     return Interval(float(value) * unit, float(ends[0]) * unit, float(ends[1]) * unit)
 
 
