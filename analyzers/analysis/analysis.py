@@ -215,6 +215,11 @@ def _notes_on_times(accounts: BarrierAccounts, told: RankTimes | None) -> list[s
             "its host or what else runs there"
             for rank, factor in told.slow_ranks.items()
         ]
+        notes += [
+            f"rank {rank} takes {more_ms:.3g} ms more in every step than its load explains, whatever its load: look at "
+            "what else runs there"
+            for rank, more_ms in told.late_ranks.items()
+        ]
     return notes
 
 

@@ -7,12 +7,15 @@ Where the loads do not tell c, as they are all alike or too few, c is taken as 0
 too large, and nothing that rests on their size alone, such as idle that no placement avoids, is claimed. A few rank
 times tell c if some c, a and b explain all of them exactly.
 
-A rank is called slow only where its factor is notable and its interval excludes 1. A rank that spends some time more in
-every step, whatever its load, has a factor above 1 too: it takes longer than its load explains.
+A rank is called slow only where its factor is notable and its interval excludes 1, and only if a factor explains its
+times better than some ms more in every step do, whatever its load: that is no slow hardware, but something else that
+runs there in every step, and is told in ms.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +30,8 @@ from lbal.analyzers.trace.trace import StepArrays
 EXACT = 1e-6
 """Relative errors below this are rounding."""
 NOTABLE_OFFSET = 0.02
+CLEARLY = 0.9
+"""What leaves less than this share of the squared errors explains better."""
 SLOW_RANK_FACTOR = 1.1
 """A rank is called slow from this factor on, if its interval excludes 1."""
 
@@ -43,6 +48,22 @@ class RankTimes:
     notes: tuple[str, ...]
     constant_is_known: bool = True
     """Whether the loads tell c; where they do not, it is taken as 0."""
+    more_ms: tuple[float, ...] = ()
+    """Of each rank what it takes more in every step than its load explains, where that explains its times better than
+    its factor; else NaN."""
+
+    @property
+    def late_ranks(self) -> dict[int, float]:
+        """The ranks that surely take longer than their load explains, by as much in every step, and by how many ms."""
+        return {rank: self.more_ms[rank] for rank in self._longer if not math.isnan(self.more_ms[rank])}
+
+    @property
+    def _longer(self) -> dict[int, float]:
+        return {
+            rank: factor.value
+            for rank, factor in enumerate(self.factors)
+            if factor is not None and factor.value >= SLOW_RANK_FACTOR and factor.low > 1
+        }
 
     @property
     def other_ranks(self) -> dict[int, float]:
@@ -56,11 +77,7 @@ class RankTimes:
     @property
     def slow_ranks(self) -> dict[int, float]:
         """The ranks that are surely and notably slower than the median one, and their factors."""
-        return {
-            rank: factor.value
-            for rank, factor in enumerate(self.factors)
-            if factor is not None and factor.value >= SLOW_RANK_FACTOR and factor.low > 1
-        }
+        return {rank: factor for rank, factor in self._longer.items() if math.isnan(self.more_ms[rank])}
 
 
 def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
@@ -99,7 +116,20 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
         source="fitted to the rank times of the trace",
         confidence="measured",
     )
-    return RankTimes(model, constant_ms, _factors(fit), notes, constant_is_known=not reason)
+    return RankTimes(
+        model, constant_ms, _factors(fit), notes, constant_is_known=not reason, more_ms=tuple(_more_ms(fit))
+    )
+
+
+def _more_ms(fit: RobustFit) -> Iterator[float]:
+    """`RankTimes.more_ms` of each rank: the weighted mean of what its load leaves, where the rest is then least."""
+    weight, work = fit.weight / fit.fitted_ms() ** 2, fit.loads[:, 1:] @ fit.coefficients[1:]
+    left = fit.y - fit.loads[:, 0] * fit.coefficients[0] - work
+    for rank, factor in enumerate(fit.factor):
+        own = (fit.rank == rank) & (weight > 0)
+        more = float(np.average(left[own], weights=weight[own])) if own.any() else math.nan
+        errors = [(weight[own] * (left[own] - told) ** 2).sum() for told in (more, (factor - 1) * work[own])]
+        yield more if errors[0] < CLEARLY * errors[1] else math.nan
 
 
 def _thinned(steps: StepArrays) -> StepArrays:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -146,3 +149,17 @@ def test_a_constant_that_the_steps_do_not_tell_proves_nothing(few):
     found = lbal.analyze(Trace.of(TraceMeta("made.jsonl", "native", dp_size=2), None, steps.frame()))
     assert "none is provably unavoidable" in found.headroom["findings"][0]
     assert [note for note in found.notes if "no load explains is taken as 0" in note]
+
+
+@pytest.mark.parametrize("more_ms", [3.0, 8.0])
+def test_a_rank_that_takes_some_ms_more_in_every_step_is_not_called_slow(more_ms):
+    trace, _singles = served(5, steps=600, ranks=3, constant_ms=4.0, factor=np.ones(3), most=12)
+    steps = trace.step_arrays()
+    assert steps.compute_ms is not None
+    compute = steps.compute_ms + np.where(steps.num_running > 0, [0.0, 0.0, more_ms], 0.0)
+    late = dataclasses.replace(steps, compute_ms=compute, step_ms=SHARED_MS + compute.max(axis=1), start_ms=None)
+    notes = " ".join(lbal.analyze(Trace.of(trace.meta, None, late.frame())).notes)
+    assert "the time that its load explains" not in notes
+    found = re.search(r"rank 2 takes ([\d.]+) ms more in every step than its load explains", notes)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(more_ms, rel=0.1)
