@@ -56,3 +56,9 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--mangled-lines", type=int, default=2000, help="mangled lines a format of logs that test_mangled_logs.py tries"
+    )

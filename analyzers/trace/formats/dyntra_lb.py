@@ -18,6 +18,7 @@ TOKEN = re.compile(
     rb"|\| block size \[scheduler=\d{1,7}, dyntra_lb=(?P<size>\d{1,7})\]",
     re.MULTILINE,
 )
+BLOCKS = re.compile(rb" *\d{1,9} *")
 LOOKS_LIKE_ONE = re.compile(rb"\bDP\d{1,4} \| Run\(")
 
 
@@ -40,6 +41,7 @@ class DyntraLbReader(LogReader):
         """The tables, numbered as they come; blocks become tokens with the block size of the scheduler's line."""
         log = VllmLog(records)
         table, tokens_per_block = -1, None
+        seen: set[int] = set()
         rows: list[tuple[int, int, int, int, int]] = []
         heads: list[bytes] = []
         for data in log.parts(source):
@@ -47,16 +49,20 @@ class DyntraLbReader(LogReader):
             rows_before = len(rows)
             for match in TOKEN.finditer(data):
                 if match["table"]:
-                    table += 1
+                    table, seen = table + 1, set()
                 elif match["size"]:
                     tokens_per_block = int(match["size"]) or None
                 else:
                     blocks = list(_whole(match["blocks"]))
+                    number = int(match["rank"])
+                    if number in seen:  # the head of a table is lost
+                        table, seen = table + 1, set()
+                    seen.add(number)
                     if table < 0 or len(blocks) != int(match["running"]):
                         records.skip("rows of a DyntraLB table without its head, or with other counts than it lists")
                         continue
                     heads.append(match["head"])
-                    rows.append((table, int(match["rank"]), sum(blocks), len(blocks), int(match["waiting"])))
+                    rows.append((table, number, sum(blocks), len(blocks), int(match["waiting"])))
             records.skip(MANGLED, max(0, len(LOOKS_LIKE_ONE.findall(data)) - (len(rows) - rows_before)))
         if rows:
             step, rank, sums, running, waiting = (list(column) for column in zip(*rows, strict=True))
@@ -78,5 +84,5 @@ class DyntraLbReader(LogReader):
 
 def _whole(text: bytes) -> Iterator[int]:
     for item in text.split(b","):
-        if item.strip().isdigit():
+        if BLOCKS.fullmatch(item):
             yield int(item)

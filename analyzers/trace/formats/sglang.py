@@ -13,7 +13,7 @@ from lbal.analyzers.trace.reading.line_clock import LineClock
 from lbal.analyzers.trace.reading.log_lines import MANGLED, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, is_plain_dp
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, is_plain_dp, with_accepted
 from lbal.analyzers.trace.reading.sglang_usual import PIECE_BYTES, batch_lines
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
@@ -95,7 +95,7 @@ class SglangReader(LogReader):
                 records.begins_with_start |= starts > 0 and not tables
         records.skip(MANGLED, mangled)
         if tables:
-            _hand_over(_columns(tables), records, mangled)
+            _hand_over(with_accepted(_columns(tables)), records, mangled)
 
 
 def _columns(tables: list[FloatArray]) -> dict[str, FloatArray]:

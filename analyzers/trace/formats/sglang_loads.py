@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypedDict
@@ -182,6 +181,6 @@ def _is_old(load: Mapping[str, Any], time_ms: float | None) -> bool:
 
 def _number(value: Any) -> float | None:
     """A number that can be one of load; None for all else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < LARGEST else None

@@ -100,8 +100,10 @@ def _by_rank(scrape: Scrape, records: RankStepsBuilder, barrier: BarrierMetrics)
     """The series of each rank by kind. SGLang's processes of one rank export the same: the first one counts."""
     found: dict[int | None, dict[str, float]] = {}
     for sample in sorted(scrape.samples, key=_process):
-        kind, rank = _kind(sample), _number(sample, "dp_rank")
-        if kind.startswith(PREFIX):
+        kind, rank = _kind(sample), sample.number("dp_rank")
+        if sample.is_broken("dp_rank"):
+            records.skip(MANGLED)
+        elif kind.startswith(PREFIX):
             barrier.see(kind.removeprefix(PREFIX), sample, rank)
         elif math.isfinite(sample.value) and not sample.labels.get("priority"):
             series = found.setdefault(rank, {})
@@ -135,14 +137,9 @@ def _learn(series: dict[str, float], rank: int | None, records: RankStepsBuilder
 
 def _process(sample: Sample) -> tuple[int, int]:
     """Which process of a rank exports the sample."""
-    return _number(sample, "pp_rank") or 0, _number(sample, "tp_rank") or 0
+    return sample.number("pp_rank") or 0, sample.number("tp_rank") or 0
 
 
 def _kind(sample: Sample) -> str:
     found = WANTED.fullmatch(sample.name)
     return found[1] if found else ""
-
-
-def _number(sample: Sample, label: str) -> int | None:
-    text = sample.labels.get(label, "")
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 8 else None

@@ -24,7 +24,7 @@ ONE_RANK = (
     "only one rank is in the rows: with attention DP, TensorRT-LLM with PR 13649 writes a row per attentionDpRank, and "
     "TLLM_METRICS_ALL_RANKS=1 (PR 13221) a row per rank"
 )
-BY_ORDER = "the rows have no iter: a step begins where a rank comes again"
+BY_ORDER = "the rows have no iter: a step begins where a rank comes again, or a lower one than before"
 
 
 class _Batch(msgspec.Struct, gc=False):
@@ -121,18 +121,16 @@ def _rows(lines: Iterable[bytes], records: RankStepsBuilder) -> Iterator[_Row]:
 
 
 def _steps(rows: list[_Row], records: RankStepsBuilder) -> list[int | None]:
-    """The step of each row: its `iter`; where most rows have none, one more each time that a rank comes again."""
+    """The step of each row: its `iter`; where most rows have none, one more each time that the ranks begin anew."""
     numbered = sum(row.iter is not None for row in rows)
     if 2 * numbered >= len(rows):
         records.skip(WITHOUT_ITER, len(rows) - numbered)
         return [row.iter for row in rows]
     records.note(BY_ORDER)
     steps: list[int | None] = []
-    step, seen = 0, set[int]()
+    step, before = 0, -1
     for row in rows:
-        if row.number in seen:
-            step, seen = step + 1, set()
-        seen.add(row.number)
+        step, before = step + (row.number <= before), row.number
         steps.append(step)
     return steps
 

@@ -15,6 +15,7 @@ from lbal.analyzers.trace.source import Source
 WANTED = re.compile(
     r"(?:ray_)?vllm[:_](num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc|cache_config_info)"
 )
+RANK = "engine"
 COLUMN = {
     "num_requests_running": "num_running",
     "num_requests_waiting": "num_waiting",
@@ -77,7 +78,10 @@ def _by_rank(scrape: Scrape, records: RankStepsBuilder) -> dict[int | None, dict
         column = COLUMN.get(_kind(sample))
         if column is None or not math.isfinite(sample.value):
             continue
-        values = found.setdefault(_rank(sample), {})
+        if sample.is_broken(RANK):
+            records.skip(MANGLED)
+            continue
+        values = found.setdefault(sample.number(RANK), {})
         if column in values:
             records.note("a scrape has several series of one engine (models, servers): the last one counts")
         values[column] = sample.value
@@ -86,17 +90,12 @@ def _by_rank(scrape: Scrape, records: RankStepsBuilder) -> dict[int | None, dict
 
 def _learn_capacity(scrape: Scrape, records: RankStepsBuilder) -> None:
     for sample in scrape.samples:
-        if _kind(sample) == "cache_config_info":
-            size, blocks = (sample.labels.get(name, "") for name in ("block_size", "num_gpu_blocks"))
-            if size.isdecimal() and blocks.isdecimal() and 0 < int(size) * int(blocks) < 1 << 53:
-                records.facts.kv_capacity_tokens[_rank(sample)] = int(size) * int(blocks)
+        if _kind(sample) == "cache_config_info" and not sample.is_broken(RANK):
+            size, blocks = (sample.number(name) or 0 for name in ("block_size", "num_gpu_blocks"))
+            if size * blocks:
+                records.facts.kv_capacity_tokens[sample.number(RANK)] = size * blocks
 
 
 def _kind(sample: Sample) -> str:
     found = WANTED.fullmatch(sample.name)
     return found[1] if found else ""
-
-
-def _rank(sample: Sample) -> int | None:
-    engine = sample.labels.get("engine", "")
-    return int(engine) if engine.isdecimal() and len(engine) < 8 else None

@@ -10,7 +10,7 @@ from typing import Any
 from lbal.analyzers.trace.source import Source
 
 _BETWEEN = re.compile(r"[\s,\[\]\x1e]*")
-_BEGINS = re.compile(r"^[\s,\[]*\{", re.MULTILINE)
+_BEGINS = re.compile(r"^(?:[\s,\[]*\{|\w)", re.MULTILINE)
 _END_TO_END = re.compile(r"\}\s*(?=\{)")
 """Within a value a comma stands between two objects: without one, another value begins."""
 _LONGEST = 1 << 25
@@ -60,7 +60,7 @@ def _reaches_end(error: json.JSONDecodeError, text: str) -> bool:
 
 
 def _end_of_piece(text: str, at: int) -> int:
-    """Where a line ends, or a damaged object: before the next line that begins one, or the next one on its line."""
+    """Where a line ends, or a damaged object: before a line that begins one or a word, or the next one on its line."""
     line = text.find("\n", at)
     line = len(text) if line < 0 else line + 1
     if text[at] != "{":

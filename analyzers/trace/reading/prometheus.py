@@ -17,7 +17,10 @@ _SERIES = re.compile(
     r"^([^#{]*?)(?<![^\s>|\]])([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+([-+]?(?:\d[\w.+-]*|Inf|NaN))(?:\s+(-?\d{1,16}))?\s*$"
 )
 """What a collector wrote before the line, name, labels, value, time in ms."""
-_WORDS = re.compile(r"[\s{]")
+_WORDS = re.compile(r"[\s{\"]|\\n")
+_COMMENT = re.compile(r"(?:^|\s)#")
+_OF_HISTOGRAM = re.compile(r"_(?:bucket|sum|count)$")
+_WHOLE = re.compile(r"[0-9]{1,7}")
 _LABEL = re.compile(r'([A-Za-z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _ISO = re.compile(r"^[\W_]*(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)")
 _EPOCH = re.compile(r"^[\W_]*(1\d{9}(?:\.\d{1,9})?|1\d{12})[\W_]*$")
@@ -33,6 +36,15 @@ class Sample(NamedTuple):
     labels: dict[str, str]
     value: float
 
+    def number(self, label: str) -> int | None:
+        """The whole number of a label; None where it is not there, or is none."""
+        text = self.labels.get(label, "")
+        return int(text) if _WHOLE.fullmatch(text) else None
+
+    def is_broken(self, label: str) -> bool:
+        """Whether a label that tells a number tells none."""
+        return label in self.labels and self.number(label) is None
+
 
 @dataclass
 class Scrape:
@@ -46,34 +58,69 @@ class Scrape:
 def scrapes(source: Source, wanted: re.Pattern[str], mangled: list[int]) -> Iterator[Scrape]:
     """The scrapes of a file, with the series whose whole name fits `wanted`.
 
-    A scrape begins at a line with a time, at a JSON line with a text of metrics, and where a series comes again.
+    A scrape begins at a line with a time, at a JSON line with a text of metrics, and where the series begin anew.
     The numbers of lines that name a wanted series and cannot be read go to `mangled`.
     """
-    scrape, seen, clock = Scrape(1), set[tuple[str, str]](), LineClock()
+    scrape, order, clock = Scrape(1), _Order(), LineClock()
     for number, text in _lines(source):
         found = _SERIES.match(text)
         if found is None or not wanted.fullmatch(found[2]):
-            if found is None and "#" not in text and any(map(wanted.fullmatch, _WORDS.split(text))):
+            if found is None and not _COMMENT.search(text) and any(map(wanted.fullmatch, _WORDS.split(text))):
                 mangled.append(number)
             elif (found is None or found[2].isalpha()) and (moment := moment_ms(text)) is not None:
                 if scrape.samples:
                     yield scrape
-                scrape, seen = Scrape(number, moment), set()
+                scrape = Scrape(number, moment)
+                order.begin(is_timed=True)
             continue
         sample = _sample(found)
         if sample is None:
             mangled.append(number)
             continue
-        series = (found[2], found[3] or "")
-        if series in seen:
+        if order.begins_anew((found[2], found[3] or "")):
             yield scrape
-            scrape, seen = Scrape(number), set()
-        seen.add(series)
+            scrape = Scrape(number)
         if scrape.time_ms is None:
             scrape.time_ms = _time_ms(found, clock)
         scrape.samples.append(sample)
     if scrape.samples:
         yield scrape
+
+
+class _Order:
+    """Where a scrape without a time ends: series come in the same order each time, mostly those of a name together.
+
+    So a lost line does not join two scrapes. One that a time begins goes on until a series comes again.
+    """
+
+    def __init__(self) -> None:
+        self._place: dict[tuple[str, str], float] = {}
+        self._by_name = False
+        self.begin(is_timed=False)
+
+    def begin(self, *, is_timed: bool) -> None:
+        """A scrape begins with the next series."""
+        self._is_timed = is_timed
+        self._last, self._name = 0.0, ""
+        self._names, self._seen = set[str](), set[tuple[str, str]]()
+
+    def begins_anew(self, series: tuple[str, str]) -> bool:
+        """Whether a scrape begins with the series, which stands before the one that was asked for last."""
+        name = _OF_HISTOGRAM.sub("", series[0])
+        self._by_name |= name == self._name
+        anew = series in self._seen
+        if not self._is_timed:
+            name_again = self._by_name and name != self._name and name in self._names
+            anew |= self._place[series] <= self._last if series in self._place else name_again
+        if anew:
+            self.begin(is_timed=False)
+        if series not in self._place:
+            behind = min((place for place in self._place.values() if place > self._last), default=self._last + 2)
+            self._place[series] = (self._last + behind) / 2
+        self._last, self._name = self._place[series], name
+        self._names.add(name)
+        self._seen.add(series)
+        return anew
 
 
 def _lines(source: Source) -> Iterator[tuple[int, str]]:

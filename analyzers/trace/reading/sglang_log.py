@@ -39,8 +39,8 @@ COLUMNS = (
     "tokens_per_request",
     "is_damaged",
 )
-"""What is known of a line. `tokens_per_request` is its `accept len`. A line that is damaged has a place at most: rank,
-step, time. Prefill lines are those with `prefill_tokens`."""
+"""What is known of a line. `tokens_per_request` is its `accept len`, and `step_ms` is that of one token per request.
+A line that is damaged has a place at most: rank, step, time. Prefill lines are those with `prefill_tokens`."""
 Row = tuple[float, ...]
 NAN = float("nan")
 NOTHING = (NAN,) * 6
@@ -95,6 +95,17 @@ def _values(kind: bytes, fields: dict[bytes, float]) -> Row | None:
     tokens = next((fields[name] for name in TOKENS if name in fields), None)
     if running is None or tokens is None:
         return None
-    accepted, throughput = get(b"accept len", 1.0), get(b"gen throughput (token/s)", 0.0)
-    step_ms = running * accepted / throughput * 1e3 if throughput > 0 < running else NAN
-    return (tokens, running, waiting, NAN, step_ms, accepted)
+    throughput = get(b"gen throughput (token/s)", 0.0)
+    step_ms = running / throughput * 1e3 if throughput > 0 < running else NAN
+    return (tokens, running, waiting, NAN, step_ms, get(b"accept len", NAN))
+
+
+def with_accepted(columns: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """The columns of a log with step times of as many tokens as requests get.
+
+    Of a run whose lines tell `accept len`, a line that does not is a damaged one: its step time is unknown.
+    """
+    accepted = columns["tokens_per_request"]
+    tells = np.isin(columns["run"], columns["run"][np.isfinite(accepted)])
+    accepted = np.where(tells, accepted, 1.0)
+    return {**columns, "tokens_per_request": accepted, "step_ms": columns["step_ms"] * accepted}

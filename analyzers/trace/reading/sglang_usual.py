@@ -110,10 +110,9 @@ def _usual_lines(columns: Sequence[Sequence[bytes]], clock: LineClock) -> FloatA
     timed_part, inside, step, *decode = columns[:8]
     step_of_prefill, new_tokens, beside, waiting_then = columns[8:12]
     running, tokens, accepted, rate, waiting = map(numbers, decode)
-    accepted = np.where(np.isnan(running), np.nan, np.nan_to_num(accepted, nan=1.0))
     timed = (rate > 0) & (running > 0)
     step_ms = np.full(len(running), np.nan)
-    step_ms[timed] = running[timed] * accepted[timed] / rate[timed] * 1e3
+    step_ms[timed] = running[timed] / rate[timed] * 1e3
     known = {
         **_places(timed_part, inside, clock),
         "step": _either(step, step_of_prefill),

@@ -6,9 +6,10 @@ say what the log tells, to how many digits, and how a rank without work looks in
 
 from __future__ import annotations
 
-from engine_logs import others, sglang, trtllm, vllm
+from engine_logs import others, sglang, sglang_looks, trtllm, vllm
 from engine_logs.renderer import Renderer
 
 RENDERERS: dict[str, Renderer] = {
-    renderer.name: renderer for renderer in (*sglang.RENDERERS, *vllm.RENDERERS, *trtllm.RENDERERS, *others.RENDERERS)
+    renderer.name: renderer
+    for renderer in (*sglang.RENDERERS, *sglang_looks.RENDERERS, *vllm.RENDERERS, *trtllm.RENDERERS, *others.RENDERERS)
 }
