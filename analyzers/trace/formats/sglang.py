@@ -29,7 +29,7 @@ SAMPLES = (
 )
 THROUGHPUT = (
     "step times are running requests * accept len / gen throughput: means over the passes since the rank's last line, "
-    "with its pauses; of several ranks the shortest counts"
+    "with its pauses; of several ranks the lower median counts"
 )
 ONLY_PREFILL = (
     "the log has prefill lines alone, so nothing is known of decode: its lines are in the log of the decode server, or "

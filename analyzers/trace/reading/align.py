@@ -34,17 +34,17 @@ class Aligned:
     dp_size: int
 
 
-def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool, shortest: bool = False) -> Aligned:
+def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool, with_pauses: bool = False) -> Aligned:
     """Records of one step number side by side; a rank without a record of a step is null there.
 
     With `gaps_are_idle` a number that is missing between two records of a rank is a step in which it had no work,
     unless the later record says that it is not (`idle_before` is 0).
     Of two records of a rank and step the later one counts, value by value. The time of a step is the longest of its
-    ranks, or the `shortest`.
+    ranks, or the lower median of those with pauses (`with_pauses`).
     """
     known = records.filter(pl.col("step").is_not_null())
     step, row = np.unique(known["step"].to_numpy(), return_inverse=True)
-    columns = _matrices(known, row, len(step), dp_size, shortest)
+    columns = _matrices(known, row, len(step), dp_size, with_pauses)
     if gaps_are_idle:
         _fill_gaps(columns, row, known, len(step), dp_size)
     twice = known.height - known.select("rank", "step").n_unique()
@@ -52,7 +52,7 @@ def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool, shortes
     return Aligned(step, columns, "step", left_out, (), dp_size)
 
 
-def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, shortest: bool = False) -> Aligned:
+def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, with_pauses: bool = False) -> Aligned:
     """Records of one moment side by side. The rank with the most records gives the moments.
 
     Steps: of each other rank the nearest record within half the usual gap, each record once. Samples: the nearest
@@ -86,7 +86,7 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
             parts.append(_matched(own, moments))
             left_out[NO_PARTNER] = left_out.get(NO_PARTNER, 0) + own.height - parts[-1].height
     joined = pl.concat(parts)
-    columns = _matrices(joined, joined["row"].to_numpy(), len(moments), dp_size, shortest)
+    columns = _matrices(joined, joined["row"].to_numpy(), len(moments), dp_size, with_pauses)
     columns["start_ms"] = moments - moments[0]
     resolution: Resolution = "sampled" if sampled else "step"
     return Aligned(np.arange(len(moments)), columns, resolution, left_out, tuple(warnings), dp_size)
@@ -144,8 +144,10 @@ def _matched(own: pl.DataFrame, moments: FloatArray) -> pl.DataFrame:
     return own[keep].with_columns(pl.Series("row", row_of[keep]))
 
 
-def _matrices(records: pl.DataFrame, row: IntArray, count: int, dp_size: int, shortest: bool) -> dict[str, FloatArray]:
-    """The values by step and rank; `step_ms` is that of the step's longest or `shortest` rank, `start_ms` the first."""
+def _matrices(
+    records: pl.DataFrame, row: IntArray, count: int, dp_size: int, with_pauses: bool
+) -> dict[str, FloatArray]:
+    """The values by step and rank; `step_ms` is the longest of a step, or the lower median; `start_ms` is the first."""
     rank = records["rank"].to_numpy()
     columns = {}
     for name in VALUES:
@@ -158,12 +160,18 @@ def _matrices(records: pl.DataFrame, row: IntArray, count: int, dp_size: int, sh
         columns[name] = matrix
     if PER_STEP in columns:
         times = np.where(columns[PER_STEP] > 0, columns[PER_STEP], np.nan)
-        columns[PER_STEP] = (np.fmin if shortest else np.fmax).reduce(times, axis=1)
+        columns[PER_STEP] = _lower_median(times) if with_pauses else np.fmax.reduce(times, axis=1)
     if "time_ms" in records.columns and records["time_ms"].null_count() == 0:
         start = np.full(count, np.inf)
         np.minimum.at(start, row, records["time_ms"].to_numpy())
         columns["start_ms"] = start - start[0]
     return columns
+
+
+def _lower_median(times: FloatArray) -> FloatArray:
+    """The middle time of the ranks of each step, of an even number the lower one; NaN where there is none."""
+    known = np.maximum((~np.isnan(times)).sum(axis=1), 1)
+    return np.asarray(np.take_along_axis(np.sort(times, axis=1), ((known - 1) // 2)[:, None], axis=1)[:, 0])
 
 
 def _fill_gaps(columns: dict[str, FloatArray], row: IntArray, records: pl.DataFrame, count: int, dp_size: int) -> None:

@@ -69,12 +69,12 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     records = _one_run(records, reader, options, report)
     alignment, resolution = _weakest(framed)
     dp_size = _dp_size(framed, records)
-    shortest = any(part.records.times_hold_pauses for part in filled)
+    with_pauses = any(part.records.times_hold_pauses for part in filled)
     if alignment == "step":
         idle = all(part.records.gaps_are_idle for part in filled)
-        aligned = by_step(records, dp_size, gaps_are_idle=idle, shortest=shortest)
+        aligned = by_step(records, dp_size, gaps_are_idle=idle, with_pauses=with_pauses)
     else:
-        aligned = by_time(records, dp_size, sampled=resolution != "step", source=label, shortest=shortest)
+        aligned = by_time(records, dp_size, sampled=resolution != "step", source=label, with_pauses=with_pauses)
         resolution = aligned.resolution
     for reason, count in aligned.left_out.items():
         report.leave_out(reason, count)

@@ -87,7 +87,7 @@ class RankStepsBuilder:
         self.gaps_are_idle = False
         """Whether a step number that is missing between two records of a rank is a step in which it had no work."""
         self.times_hold_pauses = False
-        """Whether `step_ms` of a rank may be too long, by a pause of its own: then the shortest of a step counts."""
+        """Whether `step_ms` of a rank may be off, by a pause of its own: then the lower median of a step counts."""
         self.begins_with_start = False
         """Whether the server is started before the first record of the source."""
         self.damaged_near: list[float] = []

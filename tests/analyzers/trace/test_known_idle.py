@@ -127,6 +127,12 @@ def test_the_known_idle_comes_back_from_samples(renderer: Renderer, busy: KnownR
     assert idle(renderer.read(busy, tmp_path), busy) == pytest.approx(known, abs=SAMPLED_IDLE)
 
 
+def test_a_rank_whose_requests_change_between_samples_does_not_shorten_the_step(tmp_path: Path) -> None:
+    run = made_up(2000, 8)
+    trace = RENDERERS["sglang 0.5.10, every 40th"].read(run, tmp_path)
+    assert idle(trace, run) == pytest.approx(run.idle_fraction(), abs=SAMPLED_IDLE)
+
+
 @each_renderer(resolution="step")
 def test_a_replay_and_its_log_are_analyzed_alike(renderer: Renderer, replay, tmp_path: Path) -> None:
     """Every figure of the steps, and of each rank, as far as the log can tell; what it cannot is n/a with the reason."""
