@@ -157,6 +157,8 @@ def _mean_slope(residual: FloatArray) -> float:
         return 1.0
     square = np.minimum((residual / scale / TUKEY) ** 2, 1.0)
     weight = (1 - square) ** 2
+    if not weight.any():
+        return 1.0
     return float(np.clip(((1 - square) * (1 - 5 * square)).mean() / weight.mean(), 0.25, 1.0))
 
 
