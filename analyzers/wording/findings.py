@@ -29,10 +29,32 @@ CANCELS = 0.005
 """A cause this much larger than the idle is told with the one that cancels it."""
 CROWDED_WAIT_SHARE = 0.2
 """A queue that still holds requests this share of the run after the last arrival marks an overload."""
+SHORT_WINDOW = 0.1
+"""A window below this share of a run's time says nothing of the run."""
 
 
 def replay_headline(runs: Sequence[Run], reference: Run, rests_on: str = "") -> str:
-    """Who idles least, against the reference, in one sentence; `rests_on` says what else the figures rest on."""
+    """Who idles least, against the reference, and how much of the run that is said of; `rests_on` says what else the
+    figures rest on."""
+    return _least_idle_sentence(runs, reference, rests_on) + _window_sentence(runs)
+
+
+def _window_sentence(runs: Sequence[Run]) -> str:
+    """How much of the runs their window is, where it leaves some out, and whether that is too little for a verdict."""
+    if not all("window" in run.details for run in runs):
+        return ""
+    shortest = min(runs, key=lambda run: run.details["window"]["time_fraction"])
+    window = shortest.details["window"]
+    steps = f"{window['steps']:,.0f} of {window['of_steps']:,.0f} steps"
+    text = f" This is of the window alone: {steps}, {percent(window['time_fraction'])} of the run's time"
+    if len(runs) > 1:
+        text += f" under {shortest.label}"
+    if window["time_fraction"] < SHORT_WINDOW:
+        text += ", too short for a verdict on the run"
+    return f"{text}."
+
+
+def _least_idle_sentence(runs: Sequence[Run], reference: Run, rests_on: str) -> str:
     idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
     best, basis = least_idle(runs), f"(modelled; {rests_on})" if rests_on else "(modelled)"
     if len(runs) == 1:
@@ -123,11 +145,12 @@ def _recovery_clause(idle: float, unavoidable: float, others: Mapping[str, float
 def _makespan_sentence(runs: Sequence[Run]) -> str:
     fastest = max(runs, key=lambda run: run.headroom["makespan_bound_fraction"].value)
     bound_s, share = (fastest.headroom[f"makespan_bound_{name}"].value for name in ("s", "fraction"))
+    whole = " in the whole run" if "window" in fastest.details else ""
     text = f"No policy can serve these requests in less than {_seconds(bound_s)} s"
     if share >= 1 - SMALLEST_SHARE:
-        return f"{text}, which is what {fastest.label} takes (modelled)."
+        return f"{text}, which is what {fastest.label} takes{whole} (modelled)."
     name = fastest.label + (", the fastest here," if len(runs) > 1 else "")
-    return f"{text}; {name} takes {_seconds(bound_s / share)} s, {percent(1 / share - 1)} more (modelled)."
+    return f"{text}; {name} takes {_seconds(bound_s / share)} s{whole}, {percent(1 / share - 1)} more (modelled)."
 
 
 def _seconds(value: float) -> str:
@@ -266,7 +289,8 @@ def load_notes(
         if use < EMPTY_SLOT_USE:
             return [
                 f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since all requests are "
-                "soon admitted and the rest is drain; --window admissions leaves the drain out"
+                "soon admitted and the rest is drain; --window admissions leaves the drain "
+                "out, and says how little of the run is left"
             ]
         return []
     if use < EMPTY_SLOT_USE and config["rate_scale"] >= FOLLOWED * suggested_scale:

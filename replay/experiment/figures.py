@@ -59,6 +59,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
             "staleness": {"ms": policy.staleness[0], "steps": policy.staleness[1]},
             "uses_true_lengths": policy.uses_true_lengths,
             "step_ms_mean": float(accounts.step_ms.mean()),
+            **windowed.of_run,
         },
         metrics=metrics,
         ranks=rank_table(accounts),

@@ -84,6 +84,15 @@ class Windowed:
         replayed = self.replayed
         return float(replayed.start_ms[last] + replayed.step_ms[last] - replayed.start_ms[first])
 
+    @property
+    def of_run(self) -> dict[str, dict[str, float]]:
+        """How much of the run the window is; nothing where it is all of it."""
+        if self.window == "all":
+            return {}
+        step_ms, steps = self.replayed.step_ms, self.rows.stop - self.rows.start
+        share = float(step_ms[self.rows].sum() / step_ms.sum())
+        return {"window": {"steps": float(steps), "of_steps": float(len(step_ms)), "time_fraction": share}}
+
     def _accounts(self, phases: Mapping[Phase, BarrierAccounts]) -> BarrierAccounts:
         """The accounts of the phases that lie in the window: its ends are ends of phases."""
         parts, stop = [], 0
