@@ -17,6 +17,7 @@ FULL_KV_USE = 0.5
 """From this share of the KV tokens on, KV memory is what keeps slots empty."""
 FOLLOWED = 0.9
 """A rate scale of at least this share of the suggested one has followed the suggestion."""
+RECOVERED = "recovered_idle_fraction"
 NOTABLY_WORSE = 1.1
 """What is more than this many times worse stands beside what is better."""
 MOST_WORSE = 3
@@ -106,13 +107,21 @@ def replay_headroom(runs: Sequence[Run], reference: Run) -> list[str]:
     idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
     label, unavoidable = reference.label, reference.headroom["unavoidable_idle_fraction"].value
     others = {name: value for name, value in idle.items() if name != label}
-    return [headroom_sentence(label, idle[label], unavoidable, others), _makespan_sentence(runs)]
+    told = {run.label: run.headroom[RECOVERED].value for run in runs if RECOVERED in run.headroom}
+    return [headroom_sentence(label, idle[label], unavoidable, others, told), _makespan_sentence(runs)]
 
 
-def headroom_sentence(reference: str, idle: float, unavoidable: float, others: Mapping[str, float]) -> str:
+def headroom_sentence(
+    reference: str,
+    idle: float,
+    unavoidable: float,
+    others: Mapping[str, float],
+    told: Mapping[str, float] | None = None,
+) -> str:
     """Of the idle of a reference, what was unavoidable and what the best of the others recovers.
 
-    `others` are idle fractions by label: replayed policies, or any other placement of the same requests.
+    `others` are idle fractions by label: replayed policies, or any other placement of the same requests. `told` are the
+    shares that tables tell as recovered, which means over seeds make other than the share of the mean idle.
     """
     if idle <= SMALLEST_SHARE:
         return f"No rank-time is idle under {reference}: there is nothing to recover (modelled)."
@@ -123,17 +132,19 @@ def headroom_sentence(reference: str, idle: float, unavoidable: float, others: M
         text += "none is provably unavoidable"
     else:
         text += f"at least {percent(unavoidable)} was unavoidable"
-    return "; ".join([text, *_recovery_clause(idle, unavoidable, others)]) + " (modelled)."
+    return "; ".join([text, *_recovery_clause(idle, unavoidable, others, told or {})]) + " (modelled)."
 
 
-def _recovery_clause(idle: float, unavoidable: float, others: Mapping[str, float]) -> list[str]:
+def _recovery_clause(
+    idle: float, unavoidable: float, others: Mapping[str, float], told: Mapping[str, float]
+) -> list[str]:
     avoidable = idle - unavoidable
     if not others:
         return [f"other placement could recover at most {percent(avoidable)}"] if avoidable > SMALLEST_SHARE else []
     best = min(others, key=others.__getitem__)
     if idle - others[best] <= SMALLEST_SHARE:
         return [f"{best} idles no less" if len(others) == 1 else "no other policy here idles less"]
-    share = recovered_fraction(idle, unavoidable, others[best])
+    share = told[best] if best in told else recovered_fraction(idle, unavoidable, others[best])
     if avoidable <= SMALLEST_SHARE or share is None:
         return [f"{best}, which admits otherwise, idles {percent(others[best])}"]
     rest = "the rest" if unavoidable > SMALLEST_SHARE else "it"
