@@ -84,7 +84,7 @@ def test_a_draft_goes_with_the_interrupt(many):
     code = (
         "import time\nimport lbal.analyzers.output.files as files\nfrom lbal.cli.main import main\n"
         "import lbal.analyzers.trace.writing.native as native\n"
-        "def slow(trace, path, pieces):\n    path.write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
+        "def slow(trace, path):\n    path.write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
         "native.write_native = slow\nmain()"
     )
     process = started("convert", "many.csv", "out.jsonl", code=code, cwd=many)
