@@ -27,6 +27,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 _DEPTH = 3
 """A collector may wrap what another one has wrapped."""
 _SECONDS_FROM, _SECONDS_TO = 1e9, 1e11
+_NS_TO = _SECONDS_TO * 1e9
 """Numbers of seconds since 1970 lie between; those of ms, us and ns are a thousand times as large each."""
 _heads: WeakKeyDictionary[Source, bytes] = WeakKeyDictionary()
 
@@ -129,7 +130,7 @@ def _collected_at(record: dict[str, Any]) -> str:
             return value.replace(",", ".")
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
             value = int(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= _SECONDS_FROM:
+        if isinstance(value, int | float) and not isinstance(value, bool) and _SECONDS_FROM <= value < _NS_TO:
             micros = value * 1e6
             while micros >= _SECONDS_TO * 1e6:
                 micros /= 1e3

@@ -20,6 +20,7 @@ import lbal
 from lbal.analyzers.errors import LbalError
 from lbal.analyzers.trace.formats import FORMATS, read_trace
 from lbal.analyzers.trace.reading.line_clock import one_clock
+from lbal.analyzers.trace.reading.log_lines import plain
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 
@@ -125,3 +126,8 @@ def test_a_mangled_line_only_loses_what_it_says(renderer: Renderer, folder: Path
             assert least <= left.height <= whole.height, (kind, broken)
             if left.height < whole.height and signature.search(broken):
                 assert counted > skipped, (kind, broken)
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e20", "-1e308", "9" * 400])
+def test_a_collectors_time_that_cannot_be_is_none(number: str) -> None:
+    assert plain(b'{"log": "text", "time": %s}\n' % number.encode()) == b"text\n"

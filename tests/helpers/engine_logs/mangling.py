@@ -7,6 +7,7 @@ change no digit into another and leave no number that is a part of one, but for 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 
@@ -149,7 +150,17 @@ def in_json(line: bytes, generator: np.random.Generator) -> bytes:
     """As the text of a collector's record, which is damaged itself at times."""
     text = line.decode("utf-8", "replace")
     key = ("log", "message", "MESSAGE", "textPayload")[int(generator.integers(0, 4))]
-    times = ("2026-08-22T10:00:00Z", 17, None, [], "9999-99-99T99:99:99Z", "2026-02-30 10:00:00", 1e300)
+    times = (
+        "2026-08-22T10:00:00Z",
+        17,
+        None,
+        [],
+        "9999-99-99T99:99:99Z",
+        "2026-02-30 10:00:00",
+        1e300,
+        math.inf,
+        10**400,
+    )
     record = {key: text, "time": times[int(generator.integers(0, len(times)))], "__REALTIME_TIMESTAMP": "9" * 16}
     data = json.dumps(record).encode()
     return data if generator.integers(0, 2) else data[: _place(data, generator)]
