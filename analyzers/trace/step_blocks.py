@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,23 @@ class StepBlocks:
         return joined(parts)
 
     def joined(self) -> StepArrays:
-        """All of them together in memory."""
-        return joined(list(self))
+        """All of them together in memory: made once, and not to be written to."""
+        return self._together
+
+    @cached_property
+    def _together(self) -> StepArrays:
+        arrays: dict[str, Any] = {}
+        row = 0
+        for steps in self:
+            if len(steps) == self.count:
+                return steps
+            for name, part in vars(steps).items():
+                if part is not None:
+                    if name not in arrays:
+                        arrays[name] = np.empty((self.count, *part.shape[1:]), part.dtype)
+                    arrays[name][row : row + len(part)] = part
+            row += len(steps)
+        return StepArrays(**arrays)
 
     def series(self, value: Callable[[StepArrays], FloatArray]) -> FloatArray:
         """(S,) one value of each step."""

@@ -140,6 +140,13 @@ def test_blocks_hold_the_steps_and_requests_of_the_whole_trace(tmp_path, monkeyp
                 np.testing.assert_array_equal(array, expected[field])
 
 
+def test_blocks_are_put_together_once(tmp_path, monkeypatch):
+    path = written(tmp_path / "t.jsonl", *TRACES["steps"])
+    in_small_blocks(monkeypatch)
+    trace = read_trace(path, options=ReadOptions(steps="blocks"))
+    assert trace.step_arrays() is trace.step_arrays()
+
+
 @pytest.mark.parametrize(
     "flags", [[], ["--max-num-seqs", "9"], ["--bands"], ["-o", "c.html", "-o", "c.perfetto.json", "--force"]]
 )
