@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
+from lbal.analyzers.trace.trace import StepArrays, Trace
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,11 @@ class StepBlocks:
     blocks: Callable[[], Iterator[StepArrays]]
     unknown: tuple[str, ...] = ()
     """The loads that the trace lacks: NaN throughout."""
-    in_memory: bool = False
-    """Whether all are one block, so that changing them once is better than each time they are gone through."""
 
     @classmethod
     def of(cls, steps: StepArrays) -> StepBlocks:
         """Steps that are in memory, as one block."""
-        return cls(len(steps), steps.dp_size, lambda: iter([steps] if len(steps) else []), in_memory=True)
+        return cls(len(steps), steps.dp_size, lambda: iter([steps] if len(steps) else []))
 
     def __len__(self) -> int:
         return self.count
@@ -38,75 +36,29 @@ class StepBlocks:
     def __iter__(self) -> Iterator[StepArrays]:
         return self.blocks()
 
-    def changed(self, change: Callable[[StepArrays], StepArrays], count: int, dp_size: int) -> StepBlocks:
-        """What `change` makes of each block: `count` steps of `dp_size` ranks in all."""
-        if self.in_memory:
-            return StepBlocks.of(change(self.joined()))
-        return StepBlocks(count, dp_size, lambda: (new for new in map(change, self.blocks()) if len(new)))
-
-    def rows(self, rows: slice) -> StepBlocks:
-        """The steps from `rows.start` on and before `rows.stop`."""
-        start, stop, _ = rows.indices(self.count)
-        if stop - start == self.count:
-            return self
-        if self.in_memory:
-            return StepBlocks.of(self.joined().part(rows))
-        return StepBlocks(max(stop - start, 0), self.dp_size, lambda: self._within(start, stop))
-
-    def every(self, stride: int) -> StepArrays:
-        """One step in so many, from the first on, together in memory."""
-        parts, row = [], 0
-        for steps in self:
-            parts.append(steps.part(slice(-row % stride, None, stride)))
-            row += len(steps)
-        return joined(parts)
-
     def joined(self) -> StepArrays:
         """All of them together in memory: made once, and not to be written to."""
         return self._together
 
     @cached_property
     def _together(self) -> StepArrays:
-        arrays: dict[str, Any] = {}
-        row = 0
-        for steps in self:
-            if len(steps) == self.count:
-                return steps
-            for name, part in vars(steps).items():
-                if part is not None:
-                    if name not in arrays:
-                        arrays[name] = np.empty((self.count, *part.shape[1:]), part.dtype)
-                    arrays[name][row : row + len(part)] = part
-            row += len(steps)
-        return StepArrays(**arrays)
-
-    def series(self, value: Callable[[StepArrays], FloatArray]) -> FloatArray:
-        """(S,) one value of each step."""
-        return np.concatenate([value(steps) for steps in self])
-
-    def _within(self, start: int, stop: int) -> Iterator[StepArrays]:
-        row = 0
-        for steps in self.blocks():
-            first, last = max(start - row, 0), min(stop - row, len(steps))
-            row += len(steps)
-            if first < last:
-                yield steps.part(slice(first, last))
-            if row >= stop:
-                return
+        return joined(self, self.count)
 
 
-def joined(parts: list[StepArrays]) -> StepArrays:
-    """Steps of one trace, one after another; at least one part."""
-    if len(parts) == 1:
-        return parts[0]
-    names = [name for name, array in vars(parts[0]).items() if array is not None]
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+def joined(parts: Iterable[StepArrays], count: int) -> StepArrays:
+    """Steps of one trace, one after another: `count` of them, in at least one part; parts need not all be in memory."""
+    arrays: dict[str, Any] = {}
+    row = 0
+    for steps in parts:
+        if len(steps) == count:
+            return steps
+        for name, part in vars(steps).items():
+            if part is not None:
+                if name not in arrays:
+                    arrays[name] = np.empty((count, *part.shape[1:]), part.dtype)
+                arrays[name][row : row + len(part)] = part
+        row += len(steps)
     return StepArrays(**arrays)
-
-
-def blocks_of(trace: Trace) -> StepBlocks:
-    """The steps of a trace that has steps."""
-    return StepBlocks.of(trace.step_arrays()) if trace.blocks is None else trace.blocks
 
 
 def tables_of(trace: Trace, most_rows: int) -> Iterator[pl.DataFrame]:

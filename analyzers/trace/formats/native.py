@@ -128,7 +128,8 @@ def _whole(source: Source, options: ReadOptions) -> Trace:
     meta = replace(lines.meta, sha256=source.sha256)
     if not read:
         return lines.requests.table.trace(meta, options)
-    steps, line = joined([rows.steps for rows in read]), np.concatenate([rows.lines for rows in read])
+    line = np.concatenate([rows.lines for rows in read])
+    steps = joined((rows.steps for rows in read), len(line))
     rows = StepRows(steps, read[0].unknown, line)
     del read
     rows.refuse_twice(source.name)
