@@ -76,7 +76,7 @@ def fidelity_of(
     None too where the trace has no such window, or where its steps do not fit any model. Figures of the policy
     `recorded` are held against measured ones only if it was replayed `as_recorded`: on as many ranks, at the same rate.
     """
-    if trace.steps is None or trace.meta.kind != "recorded":
+    if not trace.num_steps or trace.meta.kind != "recorded":
         return None
     run = next((run for run in runs if run.policy == "recorded"), None) if as_recorded else None
     try:

@@ -190,7 +190,7 @@ def _held_out(steps: StepArrays, source: str) -> tuple[Errors | None, list[str]]
 
 def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
     source = trace.meta.source
-    if trace.steps is None:
+    if not trace.num_steps:
         raise InputError(source, "it has no steps", expected="recorded steps with step_ms or compute_ms")
     if trace.meta.kind == "replayed":
         made_by = (trace.meta.step_model or {}).get("name", "a step model")

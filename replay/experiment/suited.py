@@ -17,7 +17,7 @@ from lbal.analyzers.calibration.calibration import calibrate, predicted_step_ms,
 from lbal.analyzers.calibration.rank_times import explained
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.models.choice import ModelChoice
-from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.trace.trace import StepArrays, Trace
 from lbal.analyzers.wording.numbers import count, listed, percent
 from lbal.replay.policy.policy import Binding
 from lbal.replay.scenario.workload import NO_RANK, Workload
@@ -62,7 +62,7 @@ def suited_model(trace: Trace, models: ModelChoice, dp_size: int, max_num_seqs: 
 
 
 def _has_measured_times(trace: Trace) -> bool:
-    if trace.steps is None or trace.meta.kind != "recorded":
+    if not trace.num_steps or trace.meta.kind != "recorded":
         return False
     steps = trace.step_arrays()
     return any(times is not None and not np.isnan(times).all() for times in (steps.step_ms, steps.compute_ms))
@@ -77,7 +77,7 @@ def _calibrated(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, li
         reason = f"the step model could not be calibrated on the trace: {error.problem}"
         return model, [f"{reason}; {which}, --step-model names another"]
     notes = [f"step model {found.quality}", *found.warnings]
-    if found.is_poor and (other := _median_error(trace, default)) < found.errors.median:
+    if found.is_poor and (other := _median_error(_whole(trace), default)) < found.errors.median:
         return default, [
             *notes,
             f"{default.name} is taken instead: it misses half of the step times by less than {percent(other)}, "
@@ -90,20 +90,24 @@ def _stand_in(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, str]
     """The fit of the rank times that `analyze` shows, if nearer to the steps, else the default; which it is."""
     neither = default, f"{default.name} is taken, so idle is not that of the trace"
     try:
-        steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)
+        steps = _whole(trace)
     except InputError:
         return neither
     if steps.compute_ms is None:
         return neither
     fitted = explained(steps, default).model
-    if _median_error(trace, fitted) >= _median_error(trace, default):
+    if _median_error(steps, fitted) >= _median_error(steps, default):
         return neither
     return fitted, "the fit of its rank times is taken, whose coefficients are not sure"
 
 
-def _median_error(trace: Trace, model: StepTimeModel) -> float:
+def _whole(trace: Trace) -> StepArrays:
+    """The steps that a model is fitted to."""
+    return whole_steps(trace.step_arrays(), trace.meta.source)[0]
+
+
+def _median_error(steps: StepArrays, model: StepTimeModel) -> float:
     """Relative error of a model in half of the measured step times; infinite where only rank times were measured."""
-    steps, _notes = whole_steps(trace.step_arrays(), trace.meta.source)
     if steps.step_ms is None:
         return np.inf
     return step_errors(steps.step_ms, predicted_step_ms(steps, model)).median
