@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,22 +11,10 @@ import pytest
 from vllm_lines import iteration, periodic
 from wrapped_lines import WRAPPERS, moment
 
-from lbal.analyzers.trace.formats import read_trace
 from lbal.analyzers.trace.reading.line_clock import LOCAL, NO_DAY, NO_YEAR, ZONED, LineClock, one_clock
-from lbal.analyzers.trace.trace import Trace
 
 HOUR_MS = 3_600_000.0
 AT = datetime(2026, 8, 22, 10, 0, 1, tzinfo=UTC).timestamp() * 1e3
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str) -> Trace:
-        path = tmp_path / "server.log"
-        path.write_text(text)
-        return read_trace(path)
-
-    return read_text
 
 
 @pytest.mark.parametrize(

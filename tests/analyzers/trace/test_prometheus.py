@@ -9,20 +9,9 @@ import numpy as np
 import pytest
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.formats import ReadOptions, read_trace
-from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.trace.formats import read_trace
 
 LOADS = [[8, 8, 8], [27, 5, 0], [3, 4, 5]]
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str, **options) -> Trace:
-        path = tmp_path / "scrape.txt"
-        path.write_text(text)
-        return read_trace(path, options=ReadOptions(**options))
-
-    return read_text
 
 
 def scrape(running: list[int], stamp: str = "") -> str:

@@ -13,21 +13,10 @@ from sglang_lines import BODIES, PREFILL_BODIES, PREFIXES, decode, prefill, text
 import lbal
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats import read_trace
-from lbal.analyzers.trace.trace import Trace
 from lbal.analyzers.trace.writing.native import write_native
 
 RUNNING = np.random.default_rng(5).integers(1, 40, (20, 4))
 TOKENS = RUNNING * 900
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str | bytes) -> Trace:
-        path = tmp_path / "server.log"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read_trace(path)
-
-    return read_text
 
 
 def log(body: str = "0.5.10", prefix: str = "attention DP") -> list[str]:

@@ -11,18 +11,7 @@ import pytest
 
 import lbal
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.formats import ReadOptions, read_trace
-from lbal.analyzers.trace.trace import Trace
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str, **options) -> Trace:
-        path = tmp_path / "looks.txt"
-        path.write_text(text)
-        return read_trace(path, options=ReadOptions(**options))
-
-    return read_text
+from lbal.analyzers.trace.formats import read_trace
 
 
 def load(rank: int, running: int, used: int, **more) -> dict:

@@ -11,19 +11,8 @@ from damaged_lines import damaged
 
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats import read_trace
-from lbal.analyzers.trace.trace import Trace
 
 GENERATIONS = ("colon", "equals", "cached", "dummies")
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str) -> Trace:
-        path = tmp_path / "server.log"
-        path.write_text(text)
-        return read_trace(path)
-
-    return read_text
 
 
 def line(generation: str, step: int, rank: int, running: int, tokens: int, device: str = "20.5ms") -> str:

@@ -10,23 +10,12 @@ from damaged_lines import damaged
 from vllm_lines import iteration, iterations, started
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.formats import ReadOptions, read_trace
-from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.trace.formats import read_trace
 
 GENERATOR = np.random.default_rng(5)
 RUNNING = GENERATOR.integers(1, 60, (40, 4)) * (GENERATOR.random((40, 4)) > 0.25)
 RUNNING[0] = RUNNING[-1] = RUNNING[:, 0] = 7
 SHARES = np.round(RUNNING * 1.5, 1)
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str, **options) -> Trace:
-        path = tmp_path / "server.log"
-        path.write_text(text)
-        return read_trace(path, options=ReadOptions(**options))
-
-    return read_text
 
 
 def log(generation: str) -> str:

@@ -12,21 +12,10 @@ from vllm_lines import periodic, seconds, started
 
 from lbal import analyze
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.formats import ReadOptions, read_trace
-from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.trace.formats import read_trace
 
 CLOCKS = seconds(range(0, 100, 10))
 A_SECOND_LATER = seconds(range(1, 101, 10))
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read_text(text: str, **options) -> Trace:
-        path = tmp_path / "server.log"
-        path.write_text(text)
-        return read_trace(path, options=ReadOptions(**options))
-
-    return read_text
 
 
 def test_lines_of_one_look_may_be_a_second_apart(read) -> None:

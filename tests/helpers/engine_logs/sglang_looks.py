@@ -6,12 +6,10 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-import numpy as np
-
 from engine_logs.known_run import KnownRun
 from engine_logs.renderer import EXACT, Line, Renderer, Rounding
+from engine_logs.scraped import looks, scrapes
 
-LOOK_MS = 1000.0
 COPIES = 2
 """Processes of a rank that export the same series."""
 
@@ -39,7 +37,7 @@ def answer(run: KnownRun, look: int, step: int) -> dict[str, object]:
 
 def polls(run: KnownRun, written: str = "lines") -> Iterator[Line]:
     """`curl /v1/loads` each second: an answer a line, in a list, over several lines, or with the line of `date` above."""
-    answers = [answer(run, look, int(step)) for look, step in enumerate(run.looks(LOOK_MS))]
+    answers = [answer(run, look, int(step)) for look, step in enumerate(looks(run))]
     if written == "list":
         yield from map(Line, json.dumps(answers, indent=1).splitlines())
     for each in answers if written != "list" else ():
@@ -64,23 +62,6 @@ def series(run: KnownRun, step: int) -> Iterator[Line]:
     yield Line('sglang:num_running_reqs_total{model_name="m",tp_rank="0"} 99999.0')
 
 
-def scrapes(run: KnownRun, wrapped: str = "timed") -> Iterator[Line]:
-    """`curl /metrics` each second: with a line of time before each, without, or as texts in JSON lines."""
-    for look, step in enumerate(run.looks(LOOK_MS)):
-        clock = f"2026-08-22T10:{look // 60:02d}:{look % 60:02d}+00:00"
-        lines = list(series(run, int(step)))
-        if wrapped == "json":
-            yield Line(json.dumps({"ts": clock, "metrics": "".join(f"{line.text}\n" for line in lines)}))
-        else:
-            yield from [Line(clock)] if wrapped == "timed" else []
-            yield from lines
-
-
-def looks(run: KnownRun) -> np.ndarray:
-    """The steps at which polls and scrapes look."""
-    return run.looks(LOOK_MS)
-
-
 TELLS = {"kv_tokens": EXACT, "num_running": EXACT, "num_waiting": EXACT, "step_ms": Rounding(relative=0.005 / 20)}
 """Throughput has two decimals, and a rank that decodes makes some 20 tokens a second at least."""
 RENDERERS = [
@@ -100,7 +81,7 @@ RENDERERS = [
         Renderer(
             f"sglang scrapes, {wrapped}",
             "sglang-prometheus",
-            partial(scrapes, wrapped=wrapped),
+            partial(scrapes, series=series, wrapped=wrapped),
             TELLS,
             "sampled",
             looks,

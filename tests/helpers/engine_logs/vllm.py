@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,9 +10,9 @@ import vllm_lines
 
 from engine_logs.known_run import KnownRun
 from engine_logs.renderer import EXACT, Line, Renderer, Rounding
+from engine_logs.scraped import looks, scrapes
 
 CLOCK = "%m-%d %H:%M:%S"
-LOOK_MS = 1_000.0
 """A look each second (VLLM_LOG_STATS_INTERVAL=1), so that a short run has many."""
 
 
@@ -47,7 +46,7 @@ def iterations(generation: str, run: KnownRun, docker: bool = False) -> Iterator
 def periodic(run: KnownRun) -> Iterator[Line]:
     """The statistics of all engines, each second."""
     yield from started("C", run)
-    for look, step in enumerate(run.looks(LOOK_MS)):
+    for look, step in enumerate(looks(run)):
         for rank in range(run.dp_size):
             running, waiting = int(run.num_running[step, rank]), int(run.num_waiting[step, rank])
             percent = 100 * run.kv_tokens[step, rank] / run.kv_capacity
@@ -69,18 +68,6 @@ def series(run: KnownRun, step: int) -> Iterator[Line]:
     for rank in range(run.dp_size):
         labels = f'block_size="16",engine="{rank}",num_gpu_blocks="{run.kv_capacity // 16}"'
         yield Line(f"vllm:cache_config_info{{{labels}}} 1.0")
-
-
-def scrapes(run: KnownRun, wrapped: str = "timed") -> Iterator[Line]:
-    """`curl /metrics` each second: with a line of time before each, without, or as texts in JSON lines."""
-    for look, step in enumerate(run.looks(LOOK_MS)):
-        clock = f"2026-08-22T10:{look // 60:02d}:{look % 60:02d}+00:00"
-        lines = list(series(run, int(step)))
-        if wrapped == "json":
-            yield Line(json.dumps({"ts": clock, "metrics": "".join(f"{line.text}\n" for line in lines)}))
-        else:
-            yield from [Line(clock)] if wrapped == "timed" else []
-            yield from lines
 
 
 COUNTS = {"num_running": EXACT}
@@ -106,16 +93,16 @@ RENDERERS = [
         periodic,
         {**COUNTS, "num_waiting": EXACT, **USE},
         "sampled",
-        lambda run: run.looks(LOOK_MS),
+        looks,
     ),
     *(
         Renderer(
             f"vllm scrapes, {wrapped}",
             "vllm-prometheus",
-            partial(scrapes, wrapped=wrapped),
+            partial(scrapes, series=series, wrapped=wrapped),
             SCRAPED,
             "sampled",
-            lambda run: run.looks(LOOK_MS),
+            looks,
         )
         for wrapped in ("timed", "bare", "json")
     ),
