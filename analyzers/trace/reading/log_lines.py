@@ -27,8 +27,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 _DEPTH = 3
 """A collector may wrap what another one has wrapped."""
 _SECONDS_FROM, _SECONDS_TO = 1e9, 1e11
-_NS_TO = _SECONDS_TO * 1e9
 """Numbers of seconds since 1970 lie between; those of ms, us and ns are a thousand times as large each."""
+_NS_TO = _SECONDS_TO * 1e9
 _heads: WeakKeyDictionary[Source, bytes] = WeakKeyDictionary()
 
 
