@@ -13,6 +13,7 @@ from lbal.analyzers.trace.reading.line_clock import LineClock
 from lbal.analyzers.trace.reading.log_lines import MANGLED, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
+from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
 from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, is_plain_dp, with_accepted
 from lbal.analyzers.trace.reading.sglang_usual import PIECE_BYTES, batch_lines
 from lbal.analyzers.trace.source import Source
@@ -128,7 +129,9 @@ def _passes(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: 
     known = ~np.isnan(columns["step"]) & (~damaged | np.isin(columns["rank"], columns["rank"][~damaged]))
     placed = int((known & damaged).sum())
     columns = _only(columns, known)
-    columns["run"] = _runs(columns["run"], columns["rank"], columns["step"])
+    runs = runs_of(Numbered(**{name: columns[name] for name in ("run", "rank", "step", "time_ms")}), LATE_STEPS)
+    records.skip(WRONG_STEP, int(runs.is_wrong.sum()))
+    columns = _only({**columns, "run": runs.run.astype(np.float64)}, ~runs.is_wrong)
     prefill = ~np.isnan(columns["prefill_tokens"])
     lines = RankLines(
         **{name: columns[name] for name in ("run", "rank", "step", "num_running", "kv_tokens", "tokens_per_request")},
@@ -191,13 +194,6 @@ def _without_start(columns: dict[str, FloatArray]) -> FloatArray:
 
 def _only(columns: dict[str, FloatArray], keep: BoolArray) -> dict[str, FloatArray]:
     return columns if keep.all() else {name: column[keep] for name, column in columns.items()}
-
-
-def _runs(run: FloatArray, rank: FloatArray, step: FloatArray) -> FloatArray:
-    """The run of each line: numbers of a rank that go back mark a restart too."""
-    frame = pl.DataFrame({"run": run, "rank": rank, "step": step})
-    back = ((pl.col("step").diff() < -LATE_STEPS) & (pl.col("run").diff() == 0)).fill_null(False)
-    return frame.select((pl.col("run") + back.cast(pl.Float64).cum_sum()).over("rank"))["run"].to_numpy()
 
 
 def _every_pass(columns: dict[str, FloatArray]) -> bool:

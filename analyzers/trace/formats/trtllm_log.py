@@ -10,6 +10,7 @@ from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.line_clock import LineClock
 from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled, plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
+from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -96,8 +97,9 @@ class TrtllmLogReader(LogReader):
         if not tables:
             return
         columns = dict(zip(COLUMNS, np.concatenate(tables).T, strict=True))
+        columns = _of_runs(columns, records)
         times = (columns.pop(name) for name in ("scheduled", "device_ms", "host_ms"))
-        columns["step_ms"] = _step_ms(columns["rank"], columns["step"], *times)
+        columns["step_ms"] = _step_ms(columns["run"], columns["rank"], columns["step"], *times)
         records.skip(WITHOUT_COUNT, int(np.isnan(columns["num_running"]).sum()))
         known = ~np.isnan(columns["num_running"])
         records.extend({name: column[known] for name, column in columns.items()})
@@ -139,18 +141,34 @@ def _row(groups: tuple[bytes, ...], clock: LineClock) -> tuple[float, ...]:
     )
 
 
+def _of_runs(columns: dict[str, FloatArray], records: RankStepsBuilder) -> dict[str, FloatArray]:
+    """The columns with the run of each row, without rows whose step number is wrong: times go from row to row."""
+    untold = np.zeros(len(columns["step"]))
+    runs = runs_of(Numbered(untold, *(columns[name] for name in ("rank", "step", "time_ms"))))
+    records.skip(WRONG_STEP, int(runs.is_wrong.sum()))
+    return {name: column[~runs.is_wrong] for name, column in {**columns, "run": runs.run.astype(np.float64)}.items()}
+
+
 def _step_ms(
-    rank: FloatArray, step: FloatArray, scheduled: FloatArray, device_ms: FloatArray, host_ms: FloatArray
+    run: FloatArray,
+    rank: FloatArray,
+    step: FloatArray,
+    scheduled: FloatArray,
+    device_ms: FloatArray,
+    host_ms: FloatArray,
 ) -> FloatArray:
     """The device time of a step as the next row of the rank tells it; the host's where no row tells one of that step.
 
     After an iteration that scheduled nothing, not even a dummy, the next row's time holds the pause too.
     """
+    order = np.lexsort((np.arange(len(step)), rank, run))
+    this, following = order[:-1], order[1:]
+    same = (rank[this] == rank[following]) & (run[this] == run[following])
+    told = same & (step[following] == step[this] + 1) & (scheduled[this] > 0)
     own_ms = np.full(len(step), np.nan)
-    for one in np.unique(rank):
-        rows = np.flatnonzero(rank == one)
-        this, following = rows[:-1], rows[1:]
-        told = (step[following] == step[this] + 1) & (scheduled[this] > 0)
-        own_ms[this[told]] = device_ms[following[told]]
-    has_device = np.isin(step, step[np.isfinite(own_ms)])
+    own_ms[this[told]] = device_ms[following[told]]
+    has_device = np.zeros(len(step), np.bool_)
+    for one in np.unique(run):
+        own = run == one
+        has_device[own] = np.isin(step[own], step[own & np.isfinite(own_ms)])
     return np.where(has_device, own_ms, host_ms)

@@ -21,7 +21,8 @@ from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.line_clock import one_clock
 from lbal.analyzers.trace.reading.rank_steps import Alignment
 from lbal.analyzers.trace.reading.rotation import LogPart, RotatedLog, rotated_logs, rotated_stems
-from lbal.analyzers.trace.trace import LOADS, Resolution, StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
+from lbal.analyzers.trace.trace import LOADS, FloatArray, Resolution, StepArrays, Trace, TraceMeta
 
 FILES_SHOWN = 16
 NO_RANK = "records without a rank"
@@ -153,12 +154,17 @@ def _with_kv_tokens(frame: pl.DataFrame, capacity: Mapping[int | None, int], opt
 
 
 def _one_run(records: pl.DataFrame, reader: type[LogReader], options: ReadOptions, report: _Report) -> pl.DataFrame:
-    """The records of one run. A run ends where the reader saw a start, or where the step numbers of a rank go back."""
-    if "step" in records.columns:
-        back = pl.col("step").forward_fill().diff() < -reader.late_steps
-        anew = (back & (pl.col("run").diff() == 0)).fill_null(False)
-        records = records.with_columns((pl.col("run") + anew.cast(pl.Int64).cum_sum()).over("rank"))
-    records = records.with_columns(pl.col("run").rank("dense").over("rank").cast(pl.Int64) - 1)
+    """The records of one run (`runs.py` says which there are), without those whose step number is wrong."""
+    names = ("run", "rank", "step", "time_ms")
+    numbered = Numbered(**{name: _floats(records, name) for name in names})
+    runs = runs_of(numbered, reader.late_steps)
+    run = np.unique(runs.run, return_inverse=True)[1]
+    records = records.with_columns(pl.Series("run", run, pl.Int64))
+    if runs.is_wrong.any():
+        idle = _floats(records, "idle_before") if "idle_before" in records.columns else np.ones(records.height)
+        unknown = pl.Series("idle_before", np.where(runs.follows_wrong, 0.0, idle), nan_to_null=True)
+        records = records.with_columns(unknown).filter(~runs.is_wrong)
+        report.leave_out(WRONG_STEP, int(runs.is_wrong.sum()))
     counts = records.group_by("run").len().sort("run")["len"].to_list()
     index = int(np.argmax(counts)) if options.run_index is None else options.run_index
     if not -len(counts) <= index < len(counts):
@@ -174,6 +180,13 @@ def _one_run(records: pl.DataFrame, reader: type[LogReader], options: ReadOption
         )
         report.leave_out(OTHER_RUNS, sum(counts) - counts[index])
     return records.filter(pl.col("run") == index)
+
+
+def _floats(records: pl.DataFrame, name: str) -> FloatArray:
+    """A column with NaN for what is not known, also where there is no such column."""
+    if name not in records.columns:
+        return np.full(records.height, np.nan)
+    return records[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _weakest(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> tuple[Alignment, Resolution]:
