@@ -2,7 +2,7 @@
 
     python docs/refresh.py             rewrite README.md, CONTRIBUTING.md and docs/*.md in place
     python docs/refresh.py --check     only say which of them are stale (exit code 1)
-    python docs/refresh.py docs/ci.md  only these, with or without --check
+    python docs/refresh.py docs/ci.md  only these, with or without --check; docs/fidelity.md also as `fidelity`
 
 Three things are rewritten: the output of the commands in ```console blocks, which are run anew (the blocks of one
 document in one scratch folder that has `sample_traces` and `docs` in it); tables between `<!-- table: NAME -->` and
@@ -212,6 +212,25 @@ def power_table() -> str:
     return table_of(("name", "busy", "wait", "idle", "h", "confidence"), rows)
 
 
+def fidelity_tables() -> str:
+    """Published figures beside lbal's own, one table a source."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    from published import COMPARISONS
+
+    return "\n".join(_comparison(each) for each in COMPARISONS)
+
+
+def _comparison(told: Any) -> str:
+    rows = []
+    for row in told.rows:
+        ours = ("n/a", "n/a") if row.found is None else (f"{row.found():.4g}", f"{row.error():+.1%}")
+        other = "; ".join(f"{name}: {found():.4g}" for name, found in row.other)
+        rows.append((row.figure, f"{row.value():.4g}", *ours, row.kind, row.reason or other))
+    table = table_of(("figure", "published", "lbal", "error", "class", "with other assumptions"), rows)
+    facts = f"Source: {told.source}.\n- Published and used: {told.facts}.\n- Assumed or fitted: {told.assumed}."
+    return f"\n## {told.title}\n\n{facts}\n\n{table}\n{told.verdict}\n"
+
+
 def folder_table() -> str:
     """Every folder of code, with the first line of its package's docstring."""
     rows = []
@@ -231,13 +250,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": command_reference,
     "kv-share": kv_share_table,
     "power-models": power_table,
+    "fidelity": fidelity_tables,
 }
 
 
 def main() -> int:
     """Refresh every document, or those that are named, or check that they are fresh."""
     only_check = "--check" in sys.argv[1:]
-    named = [Path(name).resolve() for name in sys.argv[1:] if name != "--check"]
+    named = [_document(name) for name in sys.argv[1:] if name != "--check"]
     for name in named:
         if name not in DOCUMENTS:
             print(f"{name} is none of the documents, expected README.md, CONTRIBUTING.md or docs/*.md", file=sys.stderr)
@@ -253,6 +273,12 @@ def main() -> int:
     for name in stale:
         print(f"{name}: {'is stale, run python docs/refresh.py' if only_check else 'refreshed'}")
     return 1 if only_check and stale else 0
+
+
+def _document(name: str) -> Path:
+    """The document of that path, or of that name in docs."""
+    by_name = ROOT / "docs" / f"{name}.md"
+    return by_name if by_name.is_file() else Path(name).resolve()
 
 
 if __name__ == "__main__":
