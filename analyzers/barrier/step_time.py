@@ -2,6 +2,15 @@
 
 A rank's own time, `rank time`, is (a*L + b*n) / speed; the barrier waits for the largest. C is shared work
 (weights, collectives): busy, not idle. All speeds are 1 unless a rank is known to be slow or fast.
+
+A step that also prefills lasts
+
+    t = C + (C_x if any rank prefills) + max_g(a*L_g + b*n_g + p*q_g + e*A_g) + b_mean*mean(n)
+
+with q_g the prompt tokens that rank g computes in the step, and A_g the pairs of a query and a key in their attention:
+a chunk of q tokens with m tokens of its prompt before it has q*m + q^2/2. L and n are of the requests that decode.
+C_x is what a step loses for want of its CUDA graph. Where a rank computes for more requests than it has (padding),
+b counts those that it computes for.
 """
 
 from __future__ import annotations
@@ -26,8 +35,12 @@ COEFFICIENTS = {
     "b": "per_request_s",
     "b_mean": "per_mean_request_s",
     "p": "per_prefill_token_s",
+    "e": "per_prefill_pair_s",
+    "C_x": "graph_loss_s",
 }
 """Names of the coefficients in files, results and on the command line; all in seconds."""
+PREFILL_COEFFICIENTS = ("p", "e", "C_x")
+"""Those of prefill; a model need not have them."""
 
 
 class Coefficients(NamedTuple):
@@ -42,7 +55,11 @@ class Coefficients(NamedTuple):
     per_mean_request: float
     """b_mean"""
     per_prefill_token: float
-    """p; no formula uses it yet."""
+    """p"""
+    per_prefill_pair: float = 0.0
+    """e"""
+    graph_loss: float = 0.0
+    """C_x"""
 
 
 def rank_time(tokens: Load, running: Load, coefficients: Coefficients) -> Load:
@@ -51,6 +68,25 @@ def rank_time(tokens: Load, running: Load, coefficients: Coefficients) -> Load:
     Of numbers or of arrays of any shape. Written for compilation too.
     """
     return coefficients.per_token * tokens + coefficients.per_request * running
+
+
+def prefill_time(prefill_tokens: Load, prefill_pairs: Load, coefficients: Coefficients) -> Load:
+    """What a rank of speed 1 takes for its prefill: p*q + e*A, in the unit of the coefficients.
+
+    Of numbers or of arrays of any shape. Written for compilation too.
+    """
+    return coefficients.per_prefill_token * prefill_tokens + coefficients.per_prefill_pair * prefill_pairs
+
+
+def mixed_rank_time(
+    tokens: Load, running: Load, prefill_tokens: Load, prefill_pairs: Load, coefficients: Coefficients
+) -> Load:
+    """What a rank of speed 1 takes for its decodes and its prefill: a*L + b*n + (p*q + e*A); as `rank_time`.
+
+    `running` are the requests that it computes for: with padding, more than it has. Without prefill it is equal to
+    `rank_time` to the bit.
+    """
+    return rank_time(tokens, running, coefficients) + prefill_time(prefill_tokens, prefill_pairs, coefficients)
 
 
 def common_time(mean_running: Load, coefficients: Coefficients) -> Load:
@@ -64,6 +100,12 @@ def step_time(slowest: float, mean_running: float, coefficients: Coefficients) -
     The same as `common_time` + slowest, but for the order of the additions, which keeps replays equal to the bit.
     """
     return coefficients.shared + slowest + coefficients.per_mean_request * mean_running
+
+
+def mixed_step_time(slowest: float, mean_running: float, prefills: bool, coefficients: Coefficients) -> float:
+    """As `step_time`, and C_x more if any rank `prefills`; without prefill equal to it to the bit."""
+    took = step_time(slowest, mean_running, coefficients)
+    return took + coefficients.graph_loss if prefills else took
 
 
 class Band(NamedTuple):
@@ -90,7 +132,11 @@ class StepTimeModel:
     source: str = ""
     confidence: str = ""
     per_prefill_token_s: float = 0.0
-    """p: seconds per prompt token that a rank processes in the step. Replays do not model prefill."""
+    """p: seconds per prompt token that a rank computes in the step; 0 where unknown."""
+    per_prefill_pair_s: float = 0.0
+    """e: seconds per pair of a query and a key in the attention of prefill; 0 where unknown, and part of p then."""
+    graph_loss_s: float = 0.0
+    """C_x: seconds more of every step in which any rank prefills."""
     rank_speeds: tuple[tuple[int, float], ...] = ()
     """(rank, speed) of the ranks whose speed is not 1; 0.8 takes 1/0.8 of the time for the same load."""
     bands: tuple[Band, ...] = ()
@@ -104,8 +150,19 @@ class StepTimeModel:
     def coefficients_s(self) -> Coefficients:
         """In seconds."""
         return Coefficients(
-            self.shared_s, self.per_token_s, self.per_request_s, self.per_mean_request_s, self.per_prefill_token_s
+            self.shared_s,
+            self.per_token_s,
+            self.per_request_s,
+            self.per_mean_request_s,
+            self.per_prefill_token_s,
+            self.per_prefill_pair_s,
+            self.graph_loss_s,
         )
+
+    @property
+    def tells_prefill(self) -> bool:
+        """Whether it knows what prefill takes; if not, steps with prefill take what their decodes take."""
+        return self.per_prefill_token_s > 0 or self.per_prefill_pair_s > 0
 
     @property
     def coefficients_ms(self) -> Coefficients:
@@ -142,7 +199,7 @@ class StepTimeModel:
             "a": self.per_token_s,
             "b": self.per_request_s,
             "b_mean": self.per_mean_request_s,
-            **({"p": self.per_prefill_token_s} if self.per_prefill_token_s else {}),
+            **{name: value for name in PREFILL_COEFFICIENTS if (value := self.coefficient(name))},
             "unit": "seconds",
             "source": self.source,
             "confidence": self.confidence,
@@ -165,6 +222,8 @@ class StepTimeModel:
             source=str(record.get("source", "")),
             confidence=str(record.get("confidence", "")),
             per_prefill_token_s=float(record.get("p", 0.0)),
+            per_prefill_pair_s=float(record.get("e", 0.0)),
+            graph_loss_s=float(record.get("C_x", 0.0)),
             bands=tuple(Band(name, float(band["low"]), float(band["high"])) for name, band in bands.items()),
             gpu=str(record.get("gpu", "")),
             gpus_per_rank=int(record.get("gpus_per_rank", 1)),

@@ -18,7 +18,9 @@ from lbal.analyzers.models.model_files import ModelFile, is_file, is_json_file
 
 DEFAULT_STEP_MODEL = "h200/deepseek-v3/dp-attn+ep32/bf16kv"
 PAPER_RELEASE = "paper-release"
-INLINE_FIELDS = ("C", "a", "b", "b_mean")
+INLINE_FIELDS = tuple(COEFFICIENTS)
+BANDED = ("C", "a", "b", "p", "e", "C_x")
+"""Coefficients that may have a band."""
 LONGEST_S = 1e4
 BAND_FACTORS = {"C": (0.85, 1.25), "a": (0.95, 1.3)}
 """Low and high of measured presets over their nominal value: what end-to-end measurements allow (docs/models.md)."""
@@ -60,7 +62,8 @@ def step_model(spec: str, max_num_seqs: int) -> StepTimeModel:
 def named_step_model(spec: str, max_num_seqs: int) -> tuple[StepTimeModel, list[str]]:
     """The model that a `--step-model` value names, and what there is to say of it.
 
-    A preset; `C=…,a=…,b=…,b_mean=…` in seconds; a model file (.json); or a trace with measured steps, to calibrate on.
+    A preset; `C=…,a=…,…` in seconds, by the names of `COEFFICIENTS`; a model file (.json); or a trace with measured
+    steps, to calibrate on.
     `max_num_seqs` matters to `paper-release` alone, whose C depends on it. Raises `UsageError` and `InputError`.
     """
     if spec in presets():
@@ -110,7 +113,7 @@ def _calibrated(name: str) -> tuple[StepTimeModel, list[str]]:
 def step_model_from_file(name: str) -> StepTimeModel:
     """A step-time model of the user's own, as `lbal calibrate -o` writes it. Raises `InputError`.
 
-    Coefficients in seconds (`C`, `a`, `b`, `b_mean`, `p`); `bands` with low and high of some of them; `rank_speed`.
+    Coefficients in seconds (those of `COEFFICIENTS`); `bands` with low and high of some of them; `rank_speed`.
     """
     file = ModelFile.read(name)
     file.refuse_unknown(FILE_FIELDS, "step-time model")
@@ -139,8 +142,8 @@ def _file_bands(file: ModelFile, values: dict[str, float]) -> tuple[Band, ...]:
     bands = []
     for key, band in _object(file, "bands").items():
         field = f"bands.{key}"
-        if key not in ("C", "a", "b", "p"):
-            raise file.fail(field, "is no coefficient with a band", "C, a, b or p")
+        if key not in BANDED:
+            raise file.fail(field, "is no coefficient with a band", ", ".join(BANDED))
         if not isinstance(band, dict) or set(band) != {"low", "high"}:
             raise file.fail(field, f"{shown(band)} is no band", "an object with low and high")
         low, high = (file.checked(band[end], f"{field}.{end}", 0.0, LONGEST_S) for end in ("low", "high"))
@@ -252,12 +255,5 @@ def _inline(spec: str) -> StepTimeModel:
             "no rank would ever wait for another, expected a or b above 0",
             parameter=Parameter("step_model", repr(spec)),
         )
-    return StepTimeModel(
-        name=spec,
-        shared_s=values["C"],
-        per_token_s=values["a"],
-        per_request_s=values["b"],
-        per_mean_request_s=values["b_mean"],
-        source="given on the command line",
-        confidence="the user's own",
-    )
+    model = StepTimeModel(spec, 0.0, 0.0, source="given on the command line", confidence="the user's own")
+    return model.with_coefficients(**values)

@@ -32,6 +32,8 @@ class StepModel(Struct, frozen=True):
     b: float
     b_mean: float
     p: float | None = None
+    e: float | None = None
+    C_x: float | None = None
     bands: dict[str, Band] = {}
     rank_speed: dict[str, float] = {}
 
@@ -150,6 +152,8 @@ class Coefficients(Struct, frozen=True):
     b: Estimate | UnsetType = UNSET
     b_mean: Estimate | UnsetType = UNSET
     p: Estimate | UnsetType = UNSET
+    e: Estimate | UnsetType = UNSET
+    C_x: Estimate | UnsetType = UNSET
 
 
 class Calibration(Struct, frozen=True):

@@ -31,6 +31,8 @@ MAX_MS = 1e15
 """Times beyond it (thirty thousand years) are no times."""
 MAX_LOAD = 2.0**53
 """KV tokens beyond it are no loads: they cannot be counted one by one."""
+MAX_PAIRS = 2.0**80
+"""Of a prompt of the most tokens."""
 MAX_TOKENS = 1 << 40
 """More tokens than this in one request are taken for damage."""
 MAX_RANKS = 1 << 16
@@ -53,6 +55,8 @@ STEP_COLUMNS: dict[str, pl.DataType] = {
     "num_running": pl.Int64(),
     "num_waiting": pl.Int64(),
     "prefill_tokens": pl.Int64(),
+    "prefill_pairs": pl.Float64(),
+    "padded_running": pl.Int64(),
     "compute_ms": pl.Float64(),
     "kv_fraction": pl.Float64(),
     "wait_ms": pl.Float64(),
@@ -63,6 +67,7 @@ REQUIRED_STEP_COLUMNS = ("step", "rank")
 LOADS = ("kv_tokens", "num_running")
 """What a rank holds: steps must have one of these, and may lack the other."""
 PER_STEP_COLUMNS = ("step_ms", "start_ms")
+PER_RANK_COLUMNS = tuple(name for name in STEP_COLUMNS if name not in ("step", "rank", *PER_STEP_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,9 @@ class TraceMeta:
 class StepArrays:
     """Steps as arrays: S steps by G ranks; what the accounting works on.
 
-    `kv_tokens`, `num_running` and the optional `compute_ms`, `num_waiting`, `prefill_tokens`, `kv_fraction` (used
-    share of the KV space), `wait_ms` have shape (S, G); `step`, the optional `step_ms` and `start_ms` have shape (S,).
+    `kv_tokens`, `num_running` and the optional `compute_ms`, `num_waiting`, `prefill_tokens`, `prefill_pairs`,
+    `padded_running`, `kv_fraction` (used share of the KV space), `wait_ms` have shape (S, G); `step`, the optional
+    `step_ms` and `start_ms` have shape (S,).
     Unknown values are NaN; a trace may know only one of `kv_tokens` and `num_running`: the other is NaN throughout.
     """
 
@@ -126,6 +132,11 @@ class StepArrays:
     start_ms: FloatArray | None = None
     num_waiting: FloatArray | None = None
     prefill_tokens: FloatArray | None = None
+    """Prompt tokens that the rank computes in the step."""
+    prefill_pairs: FloatArray | None = None
+    """Pairs of a query and a key in their attention: q*m + q^2/2 of a chunk of q tokens with m of its prompt before."""
+    padded_running: FloatArray | None = None
+    """Requests that the rank computes for, its own and padding; unknown (NaN or None): its own alone."""
     kv_fraction: FloatArray | None = None
     wait_ms: FloatArray | None = None
 
@@ -355,20 +366,23 @@ def _checked_steps(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> tup
     place = _Place(meta.source, frame, line_of)
     for name in ("step", "rank"):
         place.plan(pl.col(name).is_null() | (pl.col(name) < 0), name, "is missing or negative", "a number from 0")
-    for name in ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms", "kv_fraction", "wait_ms"):
+    for name in PER_RANK_COLUMNS:
         if name in frame.columns:
             place.plan(pl.col(name) < 0, name, "is negative", "a number of at least 0, or null for a gap")
     if meta.max_num_seqs is not None and "num_running" in frame.columns:
         expected = f"at most its max_num_seqs, {meta.max_num_seqs}"
         place.plan(pl.col("num_running") > meta.max_num_seqs, "num_running", "is more than fits", expected)
+    if "padded_running" in frame.columns and "num_running" in frame.columns:
+        too_few = pl.col("padded_running") < pl.col("num_running")
+        place.plan(too_few, "padded_running", "is less than num_running", "the rank's own requests and padding")
     if "step_ms" in frame.columns:
         place.plan(pl.col("step_ms") <= 0, "step_ms", "is not positive", "the wall time of the step in ms")
     if "kv_fraction" in frame.columns:
         place.plan(pl.col("kv_fraction") > 1, "kv_fraction", "is above 1", "a share of the KV space from 0 to 1")
-    for name in ("kv_tokens", "compute_ms", "kv_fraction", "wait_ms", "step_ms", "start_ms"):
+    for name in ("kv_tokens", "prefill_pairs", "compute_ms", "kv_fraction", "wait_ms", "step_ms", "start_ms"):
         if name in frame.columns:
             place.plan(~pl.col(name).is_finite(), name, "is not a finite number", "a number, or null for a gap")
-            most = MAX_LOAD if name == "kv_tokens" else MAX_MS
+            most = {"kv_tokens": MAX_LOAD, "prefill_pairs": MAX_PAIRS}.get(name, MAX_MS)
             place.plan(pl.col(name).abs() > most, name, "is too large", f"at most {most:g}")
     if meta.dp_size is not None:
         expected = f"a rank in 0..{meta.dp_size - 1}"

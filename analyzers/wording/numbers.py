@@ -55,7 +55,11 @@ def coefficient_text(model: dict[str, Any]) -> str:
     if model["b_mean"]:
         parts.append(f"b_mean {model['b_mean'] * 1e6:.4g} us/request")
     if model.get("p"):
-        parts.append(f"p {model['p'] * 1e6:.4g} us/prefill token, not replayed")
+        parts.append(f"p {model['p'] * 1e6:.4g} us/prefill token")
+    if model.get("e"):
+        parts.append(f"e {model['e'] * 1e9:.4g} ns/prefill pair")
+    if model.get("C_x"):
+        parts.append(f"C_x {model['C_x'] * 1e3:.4g} ms")
     return ", ".join(parts)
 
 
@@ -65,6 +69,8 @@ UNITS_OF_COEFFICIENTS = {
     "b": ("us/request", 1e6),
     "b_mean": ("us/request", 1e6),
     "p": ("us/token", 1e6),
+    "e": ("ns/pair", 1e9),
+    "C_x": ("ms", 1e3),
 }
 """The units people use for coefficients, and how many of them are in a second."""
 

@@ -49,7 +49,7 @@ StepModel = Annotated[
     typer.Option(
         "--step-model",
         metavar="MODEL",
-        help="Step-time preset, model.json, C=…,a=…,b=…,b_mean=… in seconds, or a trace to calibrate on.",
+        help="Step-time preset, model.json, C=…,a=…,b=… (b_mean, p, e, C_x) in seconds, or a trace to calibrate on.",
     ),
 ]
 RankSpeed = Annotated[

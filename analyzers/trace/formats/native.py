@@ -28,7 +28,7 @@ from lbal.analyzers.trace.reading.request_table import RequestTable, id_series
 from lbal.analyzers.trace.reading.step_spool import StepRows, StepSpool
 from lbal.analyzers.trace.source import BLOCK_BYTES, Source
 from lbal.analyzers.trace.step_blocks import joined
-from lbal.analyzers.trace.trace import LOADS, MAX_RANKS, REQUEST_COLUMNS, IntArray, StepArrays, Trace
+from lbal.analyzers.trace.trace import LOADS, MAX_RANKS, PER_RANK_COLUMNS, REQUEST_COLUMNS, IntArray, StepArrays, Trace
 
 Time: TypeAlias = float | UnsetType | None
 Counts: TypeAlias = list[Count | None]
@@ -43,6 +43,8 @@ class _StepLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     num_running: Counts | UnsetType = UNSET
     num_waiting: Counts | UnsetType = UNSET
     prefill_tokens: Counts | UnsetType = UNSET
+    prefill_pairs: Loads | UnsetType = UNSET
+    padded_running: Counts | UnsetType = UNSET
     compute_ms: Loads | UnsetType = UNSET
     kv_fraction: Loads | UnsetType = UNSET
     wait_ms: Loads | UnsetType = UNSET
@@ -71,6 +73,8 @@ STEP_RULES = Rules(
         "num_running": list_of(nullable(COUNT)),
         "num_waiting": list_of(nullable(COUNT)),
         "prefill_tokens": list_of(nullable(COUNT)),
+        "prefill_pairs": list_of(nullable(NON_NEGATIVE)),
+        "padded_running": list_of(nullable(COUNT)),
         "compute_ms": list_of(nullable(NON_NEGATIVE)),
         "kv_fraction": list_of(nullable(NON_NEGATIVE)),
         "wait_ms": list_of(nullable(NON_NEGATIVE)),
@@ -93,7 +97,6 @@ REQUEST_RULES = Rules(
     },
     required=("request_id", "prompt_tokens", "output_tokens"),
 )
-PER_RANK = ("kv_tokens", "num_running", "num_waiting", "prefill_tokens", "compute_ms", "kv_fraction", "wait_ms")
 SIGNS = ({"step", "kv_tokens"}, {"step", "num_running"}, set(REQUEST_RULES.required))
 """Fields that tell a step line or a request line."""
 
@@ -250,7 +253,7 @@ class _Steps:
             )
         arrays: dict[str, Any] = {}
         for name, values in columns.items():
-            if name in PER_RANK:
+            if name in PER_RANK_COLUMNS:
                 self._check_lengths(name, values, lines)
             arrays[name] = np.array(values, dtype=np.int64 if name == "step" else np.float64)
         unknown = tuple(name for name in LOADS if name not in arrays)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.bounds import RequestLoads, least_time_ms
-from lbal.analyzers.barrier.step_time import Coefficients, StepTimeModel, common_time, rank_time, step_time
+from lbal.analyzers.barrier.step_time import (
+    COEFFICIENTS,
+    Coefficients,
+    StepTimeModel,
+    common_time,
+    mixed_rank_time,
+    mixed_step_time,
+    prefill_time,
+    rank_time,
+    step_time,
+)
 from lbal.analyzers.trace.trace import StepArrays
 from lbal.replay.policy.projection import load_units
 
@@ -30,6 +40,29 @@ def test_the_formula_by_hand():
     assert rank_time(100.0, 2.0, coefficients) == 3.0
     assert common_time(4.0, coefficients) == 12.0
     assert step_time(3.0, 4.0, coefficients) == 15.0
+
+
+def test_the_formula_with_prefill_by_hand():
+    """Two chunks, of 4 tokens at the head of a prompt and of 2 with 4 of theirs before: 4^2/2 + 2*4 + 2^2/2 pairs."""
+    coefficients = Coefficients(10.0, 0.01, 1.0, 0.5, 0.1, 0.001, 5.0)
+    assert prefill_time(6.0, 18.0, coefficients) == pytest.approx(0.618)
+    assert mixed_rank_time(100.0, 2.0, 6.0, 18.0, coefficients) == pytest.approx(3.618)
+    assert mixed_step_time(3.618, 4.0, True, coefficients) == pytest.approx(20.618)
+    assert mixed_step_time(3.0, 4.0, False, coefficients) == 15.0
+
+
+@given(st.builds(Coefficients, *[seconds] * 7), loads, st.floats(0, 500), seconds)
+def test_without_prefill_both_forms_of_the_formula_are_equal_to_the_bit(coefficients, load, mean, slowest):
+    assert mixed_rank_time(*map(float, load), 0.0, 0.0, coefficients) == rank_time(*map(float, load), coefficients)
+    assert mixed_step_time(slowest, mean, False, coefficients) == step_time(slowest, mean, coefficients)
+
+
+@given(st.builds(Coefficients, *[seconds] * 7))
+def test_a_model_comes_back_from_its_record_with_all_its_coefficients(coefficients):
+    model = StepTimeModel("test", 0.0, 0.0).with_coefficients(**dict(zip(COEFFICIENTS, coefficients, strict=True)))
+    assert StepTimeModel.from_dict(model.as_dict()) == model
+    assert model.coefficients_s == coefficients
+    assert model.tells_prefill == any((coefficients.per_prefill_token, coefficients.per_prefill_pair))
 
 
 @given(models, st.lists(loads, min_size=1, max_size=6))

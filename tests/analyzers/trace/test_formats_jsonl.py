@@ -247,7 +247,7 @@ def test_a_bad_header_is_refused(read: Read, header: str, problem: str) -> None:
         (
             step(1, request_id=4),
             "request_id: is no field of a step line, expected one of step, kv_tokens, num_running, "
-            "num_waiting, prefill_tokens, compute_ms, kv_fraction, wait_ms, step_ms, start_ms",
+            "num_waiting, prefill_tokens, prefill_pairs, padded_running, compute_ms, kv_fraction, wait_ms, step_ms, start_ms",
         ),
         (request(2, promt_tokens=4), "promt_tokens: is no field of a request line, expected 'prompt_tokens'"),
         (request(2, prompt=-5), f"prompt_tokens: -5 is negative, {COUNT}"),

@@ -254,16 +254,19 @@ def step_tables(draw: st.DrawFn, dp_size: int) -> pl.DataFrame:
         "num_running": COUNTS,
         "num_waiting": COUNTS,
         "prefill_tokens": COUNTS,
+        "prefill_pairs": LOADS,
         "compute_ms": LOADS,
     }
     per_step = {"step_ms": st.none() | st.floats(1e-9, 1e15), "start_ms": st.none() | FINITE}
-    optional = draw(st.sets(st.sampled_from(["num_waiting", "prefill_tokens", "compute_ms", "step_ms", "start_ms"])))
+    optional = draw(st.sets(st.sampled_from([*values, *per_step, "padded_running"])))
     columns: dict[str, Any] = {
         "step": [one for one in steps for _ in range(dp_size)],
         "rank": list(range(dp_size)) * len(steps),
     }
-    for name in ("kv_tokens", "num_running", *sorted(optional)):
-        if name in values:
+    for name in dict.fromkeys(("kv_tokens", "num_running", *sorted(optional))):
+        if name == "padded_running":
+            columns[name] = [draw(st.none() | st.just(MAX_TOKENS)) for _ in range(len(steps) * dp_size)]
+        elif name in values:
             columns[name] = [draw(values[name]) for _ in range(len(steps) * dp_size)]
         else:
             columns[name] = [one for _ in steps for one in [draw(per_step[name])] * dp_size]

@@ -149,3 +149,9 @@ def test_arrays_and_tables_of_steps_are_the_same_thing() -> None:
     for name in ("step", "kv_tokens", "num_running", "step_ms"):
         np.testing.assert_array_equal(getattr(back, name), getattr(arrays, name))
     assert back.part(slice(1, 2)).step.tolist() == [4]
+
+
+def test_no_rank_computes_for_fewer_requests_than_it_has():
+    steps = pl.DataFrame({"step": [0, 0], "rank": [0, 1], "num_running": [2, 1], "padded_running": [2, 0]})
+    with pytest.raises(InputError, match=r"padded_running: 0 is less than num_running \(row 2\)"):
+        Trace.of(TraceMeta("x", "native"), None, steps)

@@ -230,7 +230,7 @@ def test_several_policies_do_not_share_one_trace_file(requests, tmp_path, capsys
         (["--policy", "jsq", "--policy", "jsq"], "--policy jsq: stands twice"),
         (["--policy", "recorded"], "names no rank for some requests"),
         (["--step-model", "h200/depseek"], "unknown step model 'h200/depseek': did you mean"),
-        (["--step-model", "C=1,x=2"], "'x': unknown coefficient, expected C, a, b, b_mean"),
+        (["--step-model", "C=1,x=2"], "'x': unknown coefficient, expected C, a, b, b_mean, p, e, C_x"),
         (["--step-model", "C=-1"], "C: '-1' is no time, expected 0 to 10000 seconds"),
         (["--format", "azur"], "unknown format 'azur': did you mean 'azure'?"),
         (["--format", "azure"], "TIMESTAMP"),
