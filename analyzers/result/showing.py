@@ -84,6 +84,8 @@ class Staleness(Struct, frozen=True):
 
     ms: float
     steps: int
+    lag_ms: float = 0.0
+    """How long a request is on its way before they count it."""
 
 
 class ReplayRun(Struct, frozen=True):

@@ -198,8 +198,9 @@ def _signal_ages(runs: Sequence[Run]) -> str:
     ages: dict[str, list[str]] = {}
     for run in runs:
         age = run.details["staleness"]
-        lag = [f"{age['steps']} steps"] * bool(age["steps"]) + [f"{age['ms']:g} ms"] * bool(age["ms"])
-        ages.setdefault(f"renewed every {' and '.join(lag)}" if lag else "live", []).append(run.label)
+        every = [f"{age['steps']} steps"] * bool(age["steps"]) + [f"{age['ms']:g} ms"] * bool(age["ms"])
+        lag = f", without requests sent in the last {age['lag_ms']:g} ms" if age.get("lag_ms") else ""
+        ages.setdefault(f"renewed every {' and '.join(every)}{lag}" if every else "live", []).append(run.label)
     return " · ".join(f"{text} ({', '.join(labels)})" for text, labels in ages.items())
 
 

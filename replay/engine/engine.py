@@ -200,7 +200,7 @@ class Prepared(NamedTuple):
 def prepared(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> Prepared:
     """An empty cluster and requests that are all still to come."""
     requests = _requests(workload, cluster, conditions)
-    slots, state = _slots(workload, cluster), _state(workload, cluster)
+    slots, state = _slots(workload, cluster), _state(workload, cluster, len(workload) if policy.lag_ms > 0 else 0)
     with guarded("policy", type(policy)):
         view = _view(workload, cluster, policy, conditions, requests, slots, state)
     settings = _settings(cluster, conditions, policy, _binding(policy, conditions))
@@ -314,7 +314,8 @@ def _slots(workload: Workload, cluster: Cluster) -> loop.Slots:
     return loop.Slots(**{**fields, "free": np.arange(count), "grows_to_the_end": np.zeros(count, np.bool_)})
 
 
-def _state(workload: Workload, cluster: Cluster) -> loop.State:
+def _state(workload: Workload, cluster: Cluster, sent: int) -> loop.State:
+    """An empty cluster, with room to note `sent` requests as they are sent."""
     ranks = cluster.dp_size
     counters = np.zeros(loop.NUM_COUNTERS, np.int64)
     counters[[loop.FIRST_FULL_STEP, loop.LAST_ADMISSION_STEP]] = loop.NONE
@@ -343,6 +344,9 @@ def _state(workload: Workload, cluster: Cluster) -> loop.State:
         admitted=np.zeros(slots, np.int64),
         chosen_rank=np.zeros(slots, np.int64),
         slowness=cluster.step_model.slowness(ranks),
+        sent_request=np.zeros(sent, np.int64),
+        sent_rank=np.zeros(sent, np.int64),
+        sent_ms=np.zeros(sent),
     )
 
 
@@ -408,6 +412,7 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
         drift=conditions.drift.per_step,
         stale_ms=stale_ms,
         stale_steps=stale_steps,
+        lag_ms=policy.lag_ms,
     )
 
 

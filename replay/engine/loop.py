@@ -34,7 +34,7 @@ from lbal.replay.policy.view import NOW_MS, SIGNALS_TAKEN, STEP, View
 DONE, ROWS_FULL, BAD_PLACEMENT, LEFT_SLOTS_EMPTY, STUCK, RULE_FAILED = range(6)
 """Why `run` returned."""
 (NEXT_ARRIVAL, NEXT_IN_POOL, POOL_SIZE, ADMITTED, COMPLETED, RUNNING, FIRST_FULL_STEP, LAST_ADMISSION_STEP, ROWS,
- BAD_REQUEST, BAD_RANK, SEEN_STEP, NUM_COUNTERS) = range(13)  # fmt: skip
+ BAD_REQUEST, BAD_RANK, SEEN_STEP, SENT, NUM_COUNTERS) = range(14)  # fmt: skip
 """Indices into `State.counters`."""
 SEEN_MS, NUM_TIMES = 0, 1
 """Index into `State.times`."""
@@ -58,6 +58,8 @@ class Settings(NamedTuple):
     drift: float
     stale_ms: float
     stale_steps: int
+    lag_ms: float
+    """How long a request is on its way to its rank, and not yet in what the rank reports."""
 
 
 class Requests(NamedTuple):
@@ -124,6 +126,10 @@ class State(NamedTuple):
     chosen_rank: IntArray
     slowness: FloatArray
     """1 / speed of each rank."""
+    sent_request: IntArray
+    """The requests in the order in which they were sent to a rank; this and the next two are empty without a lag."""
+    sent_rank: IntArray
+    sent_ms: FloatArray
 
 
 class Rows(NamedTuple):
@@ -179,7 +185,7 @@ def run(
             continue
         if counters[FIRST_FULL_STEP] == NONE and counters[RUNNING] == view.dp_size * view.max_num_seqs:
             counters[FIRST_FULL_STEP] = np.int64(clock[STEP])
-        _refresh_signals(view, state, settings)
+        _refresh_signals(view, requests, state, settings)
         end_ms = _record_step(view, state, rows, settings)
         if settings.immediate and not settings.backlog:
             status = _join(choose, shown, view, requests, state, settings, end_ms, False)
@@ -230,7 +236,7 @@ def _enqueue(
     choose: Choose, shown: View, view: View, requests: Requests, state: State, settings: Settings, request: int
 ) -> int:
     """Immediate binding: route a request to a rank's own queue."""
-    _refresh_signals(view, state, settings)
+    _refresh_signals(view, requests, state, settings)
     rank = choose(shown, request)
     if rank < 0 or rank >= view.dp_size:
         return _bad(state, request, rank)
@@ -241,11 +247,26 @@ def _enqueue(
     state.queue_tail[rank] = request
     state.num_waiting[rank] += 1
     state.tokens_waiting[rank] += requests.prompt_tokens[request]
+    sent_ms = view.clock[NOW_MS] if settings.backlog or settings.by_steps else requests.arrival_ms[request]
+    _count_as_sent(view, requests, state, settings, request, rank, sent_ms)
+    return DONE
+
+
+@register_jitable
+def _count_as_sent(
+    view: View, requests: Requests, state: State, settings: Settings, request: int, rank: int, sent_ms: float
+) -> None:
+    """What a router knows by itself of a request that it sends."""
     view.inflight[rank] += 1
     if settings.stale_ms > 0 or settings.stale_steps > 0:
         view.dispatched[rank] += 1
         view.tokens_dispatched[rank] += requests.prompt_tokens[request]
-    return DONE
+    if settings.lag_ms > 0:
+        place = state.counters[SENT]
+        state.sent_request[place] = request
+        state.sent_rank[place] = rank
+        state.sent_ms[place] = sent_ms
+        state.counters[SENT] += 1
 
 
 @register_jitable
@@ -389,14 +410,11 @@ def _admit(
     counters[RUNNING] += 1
     counters[LAST_ADMISSION_STEP] = step
     if not settings.immediate:
-        view.inflight[rank] += 1
-        if settings.stale_ms > 0 or settings.stale_steps > 0:
-            view.dispatched[rank] += 1
-            view.tokens_dispatched[rank] += requests.prompt_tokens[request]
+        _count_as_sent(view, requests, state, settings, request, rank, view.clock[NOW_MS])
 
 
 @register_jitable
-def _refresh_signals(view: View, state: State, settings: Settings) -> None:
+def _refresh_signals(view: View, requests: Requests, state: State, settings: Settings) -> None:
     """Take the signals anew where the policy's are not live and are old enough."""
     if settings.stale_ms == 0 and settings.stale_steps == 0:
         return
@@ -414,6 +432,28 @@ def _refresh_signals(view: View, state: State, settings: Settings) -> None:
         view.tokens_waiting[rank] = state.tokens_waiting[rank]
         view.dispatched[rank] = 0
         view.tokens_dispatched[rank] = 0
+    if settings.lag_ms > 0:
+        _leave_out_those_on_their_way(view, requests, state, settings)
+
+
+@register_jitable
+def _leave_out_those_on_their_way(view: View, requests: Requests, state: State, settings: Settings) -> None:
+    """Take the requests that were sent within the lag out of signals that were just taken."""
+    step, place = np.int64(view.clock[STEP]), state.counters[SENT] - 1
+    while place >= 0 and state.sent_ms[place] > view.clock[NOW_MS] - settings.lag_ms:
+        request, rank = state.sent_request[place], state.sent_rank[place]
+        place -= 1
+        prompt_tokens = requests.prompt_tokens[request]
+        if requests.rank[request] == NONE:
+            view.num_waiting[rank] -= 1
+            view.tokens_waiting[rank] -= prompt_tokens
+            continue
+        generated = step - requests.admitted_step[request]
+        if generated < requests.output_tokens[request]:
+            grown = min(generated, requests.growing_steps[request])
+            view.num_running[rank] -= 1
+            view.prompt_running[rank] -= prompt_tokens
+            view.kv_tokens[rank] -= prompt_tokens + settings.drift * grown
 
 
 @register_jitable

@@ -28,6 +28,7 @@ from lbal.analyzers.result.result import Run
 from lbal.analyzers.result.runs import reference_of
 from lbal.analyzers.trace.trace import FloatArray
 from lbal.replay.experiment.windowed import Windowed
+from lbal.replay.policy.policy import Policy
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
 
@@ -56,7 +57,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
         details={
             "binding": replayed.binding,
             "looks_at": policy.looks_at,
-            "staleness": {"ms": policy.staleness[0], "steps": policy.staleness[1]},
+            "staleness": _staleness(policy),
             "uses_true_lengths": policy.uses_true_lengths,
             "step_ms_mean": float(accounts.step_ms.mean()),
             **windowed.of_run,
@@ -68,6 +69,12 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
         solver=replayed.statistics,
         series=step_series(accounts, model, view, windowed.requests["output_tokens"].to_numpy()),
     )
+
+
+def _staleness(policy: Policy) -> dict[str, float]:
+    """How old the policy's signals are, and by how much they lag, if they do."""
+    lag = {"lag_ms": policy.lag_ms} if policy.lag_ms > 0 else {}
+    return {"ms": policy.staleness[0], "steps": policy.staleness[1], **lag}
 
 
 def headroom_of(windowed: Windowed, workload: Workload, cluster: Cluster, conditions: Conditions) -> dict[str, Measure]:

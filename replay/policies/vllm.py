@@ -10,8 +10,8 @@ from lbal.replay.policy.policy import WAIT, Binding
 from lbal.replay.policy.scored import TURN, Scored, Ties
 from lbal.replay.policy.view import SIGNALS_TAKEN, View
 
-CURRENT = 0
-"""`variant=current` among its choices."""
+CURRENT, LEGACY = range(2)
+"""Places of `variant=current` and `variant=legacy` among its choices."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,11 @@ class Vllm(Scored):
     clients: int = 1
     """API servers, each with its own view: requests are dealt out to them in turn, each counts `clients` for one it
     sends, and takes the requests in flight to be `clients` times its own, here an even share."""
-    variant: Literal["current", "legacy"] = "current"
-    """`current` is vLLM 0.27 and later; `legacy`, up to 0.26, is 4*waiting + running."""
+    variant: Literal["current", "legacy", "legacy-rotating"] = "current"
+    """`current` is vLLM 0.27 and later. `legacy`, before, is 4*waiting + running, and each client always starts its
+    scan of the ranks at the same one; `legacy-rotating`, the last of these versions, one rank further each time."""
+    lag: float = 0.0
+    """Time in ms that a request is on its way to an engine, which does not count it until then in what it reports."""
 
     name: ClassVar[str] = "vllm"
     bindings: ClassVar[tuple[Binding, ...]] = ("immediate", "pool")
@@ -38,16 +41,22 @@ class Vllm(Scored):
     def __post_init__(self) -> None:
         if self.clients < 1 or self.stale < 0:
             raise ValueError(f"clients={self.clients}, stale={self.stale:g}: expected at least 1 client and 0 ms")
+        if self.lag < 0 or (self.lag > 0 and self.stale == 0):
+            raise ValueError(
+                f"lag={self.lag:g}, stale={self.stale:g}: expected at least 0 ms, and 0 ms where the counts are live"
+            )
 
     @staticmethod
     def before(view: View, request: int) -> None:
-        """Forget the counts sent where the engines have reported since, and find those of the client of the request."""
+        """Forget the counts sent where the engines have reported since; find the counts and the start of its client."""
         memory = view.memory
         if memory[M.seen] != view.clock[SIGNALS_TAKEN]:
             memory[M.sent :] = 0.0
             memory[M.seen] = view.clock[SIGNALS_TAKEN]
         client = request % int(view.parameters[P.clients])
         memory[M.own_counts] = M.sent + client * view.dp_size
+        if view.parameters[P.variant] == LEGACY:
+            memory[M.turn] = client * view.dp_size // int(view.parameters[P.clients])
 
     @staticmethod
     def score(view: View, request: int, rank: int) -> float:

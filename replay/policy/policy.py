@@ -98,6 +98,11 @@ class Policy(ABC):
         return (float(stale), 0) if self.stale_unit == "ms" else (self.least_stale_ms, int(stale))
 
     @property
+    def lag_ms(self) -> float:
+        """How long before the signals are taken a request must have been sent to be in them: the parameter `lag`."""
+        return float(getattr(self, "lag", 0.0))
+
+    @property
     def label(self) -> str:
         """What the user calls it, else its name with the parameters that differ, as `--policy` takes it."""
         if self.given_label:

@@ -28,6 +28,7 @@ class Request:
     admitted_step: int = -1
     admitted_ms: float = 0.0
     finish_ms: float = 0.0
+    sent_ms: float = np.inf
 
     def load(self, drift: Drift) -> float:
         return self.entering(drift) + drift.per_step * min(self.generated, self.growing_steps(drift))
@@ -115,6 +116,7 @@ class ReferenceEngine:
                 self._show(eligible=[True] * len(self.ranks))
                 rank = self.policy.choose(self.view, request.index)
                 self.ranks[rank].queue.append(request)
+                request.sent_ms = request.arrival_ms
                 self._count_dispatch(request, rank)
             else:
                 self.pool.append(request)
@@ -130,6 +132,7 @@ class ReferenceEngine:
         self.ranks[rank].active.append(request)
         self.admitted += 1
         if not self.immediate:
+            request.sent_ms = self.now_ms
             self._count_dispatch(request, rank)
 
     def _admit_from_queues(self) -> None:
@@ -255,11 +258,15 @@ class ReferenceEngine:
     def _copy_signals(self) -> None:
         view = self.view
         for index, rank in enumerate(self.ranks):
-            view.kv_tokens[index] = sum(r.load(self.drift) for r in rank.active)
-            view.num_running[index] = len(rank.active)
-            view.prompt_running[index] = sum(r.entering(self.drift) for r in rank.active)
-            view.num_waiting[index] = len(rank.queue)
-            view.tokens_waiting[index] = sum(r.entering(self.drift) for r in rank.queue)
+            active, queue = ([r for r in part if self._has_reached_its_rank(r)] for part in (rank.active, rank.queue))
+            view.kv_tokens[index] = sum(r.load(self.drift) for r in active)
+            view.num_running[index] = len(active)
+            view.prompt_running[index] = sum(r.entering(self.drift) for r in active)
+            view.num_waiting[index] = len(queue)
+            view.tokens_waiting[index] = sum(r.entering(self.drift) for r in queue)
+
+    def _has_reached_its_rank(self, request: Request) -> bool:
+        return self.policy.lag_ms == 0 or request.sent_ms <= self.now_ms - self.policy.lag_ms
 
     def _count_dispatch(self, request: Request, rank: int) -> None:
         if (self.stale_ms, self.stale_steps) != (0, 0):

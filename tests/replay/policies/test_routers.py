@@ -60,6 +60,37 @@ def test_vllm_knows_what_it_has_in_flight_although_its_counts_are_late(workload_
     assert ranks_of(workload, "vllm:stale=0") == [0, 1, 0]
 
 
+def most_of_a_wave(workload_of, spec, *, step_ms):
+    """Of a wave of 10 requests, one every 45 ms, those on the rank of two that got more."""
+    workload = workload_of([1000] * 10, [60] * 10, arrivals=[45 * i for i in range(10)])
+    model = StepTimeModel("test", shared_s=step_ms / 1e3, per_token_s=2e-8, per_request_s=2e-4)
+    replayed = replay(workload, Cluster(2, 64, model), parse_policy(spec), Conditions())
+    return replayed.trace.requests["rank"].value_counts()["count"].max()
+
+
+@pytest.mark.parametrize(("variant", "splits"), [("legacy", {5, 6}), ("legacy-rotating", {5}), ("current", {5})])
+@pytest.mark.parametrize("step_ms", [10, 20, 27])
+def test_vllm_with_a_fixed_scan_splits_some_waves_6_to_4_where_reports_lag(workload_of, variant, splits, step_ms):
+    assert most_of_a_wave(workload_of, f"vllm:variant={variant}", step_ms=step_ms) == 5
+    lagging = [f"vllm:variant={variant},lag={lag}" for lag in range(10, 101, 10)]
+    assert {most_of_a_wave(workload_of, spec, step_ms=step_ms) for spec in lagging} == splits
+
+
+def test_vllm_does_not_see_in_a_report_what_it_sent_within_the_lag(workload_of):
+    # The report at 100 ms has what was sent by 50 ms. Until then every client counts what it sent by itself.
+    workload = workload_of([10] * 4, [90] * 4, arrivals=[0, 60, 95, 105])
+    assert ranks_of(workload, "vllm:variant=legacy") == [0, 1, 0, 1]
+    assert ranks_of(workload, "vllm:variant=legacy,lag=20") == [0, 1, 0, 0], "the report lacks what was sent at 95 ms"
+
+
+def test_vllm_legacy_scans_from_the_rank_of_the_client(workload_of):
+    # Requests of 1 token are gone before the next comes: all ranks are equal each time, and clients take turns.
+    workload = workload_of([10] * 4, [1] * 4, arrivals=[0, 1000, 2000, 3000])
+    assert ranks_of(workload, "vllm:variant=legacy", ranks=4) == [0, 0, 0, 0]
+    assert ranks_of(workload, "vllm:variant=legacy,clients=2", ranks=4) == [0, 2, 0, 2]
+    assert ranks_of(workload, "vllm:variant=legacy-rotating", ranks=4) == [0, 1, 2, 3]
+
+
 def test_vllm_legacy_weighs_what_waits_four_times(workload_of):
     # One slot each. Live counts: rank 0 runs one; the second goes to rank 1; then 4*waiting + running decides.
     workload = workload_of([10] * 4, [50] * 4, arrivals=[0, 15, 25, 35])
@@ -140,7 +171,15 @@ def test_trtllm_evens_out_requests_and_ignores_what_was_generated(workload_of):
 
 
 @pytest.mark.parametrize(
-    "spec", ["vllm:clients=0", "vllm:stale=-1", "sglang-total-requests:stale=-1", "dynamo-kv:block=0"]
+    "spec",
+    [
+        "vllm:clients=0",
+        "vllm:stale=-1",
+        "vllm:lag=-1",
+        "vllm:lag=5,stale=0",
+        "sglang-total-requests:stale=-1",
+        "dynamo-kv:block=0",
+    ],
 )
 def test_parameters_that_make_no_sense_are_refused(spec):
     with pytest.raises(UsageError, match="expected at least"):
