@@ -19,11 +19,11 @@ from itertools import product
 import numpy as np
 import polars as pl
 
+from lbal.analyzers.barrier.folded import MOST_BINS, bin_edges
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.calibration.calibration import calibrate
 from lbal.analyzers.compare.differences import corrected, difference
 from lbal.analyzers.compare.intervals import Intervals
-from lbal.analyzers.energy.binned_sums import MOST_BINS, bin_edges
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.statistics.long_run import sum_estimate

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from lbal.analyzers.analysis.accounting import Accounting, accounted, totals
 from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes
-from lbal.analyzers.barrier.accounts import BarrierAccounts, account
-from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, idle_bounds, single_loads
-from lbal.analyzers.barrier.clock import in_order, is_backwards, makespan_ms
+from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, bound_fractions, single_loads
+from lbal.analyzers.barrier.clock import in_order, is_backwards
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
-from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
-from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
 from lbal.analyzers.barrier.window import Window, window_bounds
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.calibration.rank_times import RankTimes, explained
 from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView
@@ -24,15 +24,16 @@ from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
 from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures, undefined_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
-from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays, Trace
+from lbal.analyzers.trace.step_blocks import StepBlocks
+from lbal.analyzers.trace.trace import FloatArray, IntArray, Trace
 
 
 @dataclass(frozen=True)
 class StepAnalysis:
     """The accounts of a trace's steps and what they rest on."""
 
-    accounts: BarrierAccounts
-    steps: StepArrays
+    accounts: AccountFold
+    steps: StepBlocks
     """The steps that were accounted for."""
     metrics: Mapping[str, Measure]
     model: StepTimeModel
@@ -97,7 +98,7 @@ def analyze_steps(
     known = known_part(trace)
     steps, notes = known.steps, list(known.notes)
     recorded = trace.meta.kind == "recorded"
-    measured = steps.compute_ms is not None
+    measured = steps.tells("compute_ms")
     told = explained(steps, default) if measured and known.lacks is None else None
     if model is None:
         model = model_in_header(trace) or (default if told is None else told.model)
@@ -110,17 +111,18 @@ def analyze_steps(
     single = None if admissions is None else _single_loads(admissions, steps, growth or Growth())
     if admissions is not None and _missing(admissions, steps).any():
         admissions = None
-    every, steps = steps, steps.part(rows)
+    every, steps = steps, steps.rows(rows)
     curves = None if view is None else view.power.curves
-    constant_ms = 0.0 if told is None else told.constant_ms
-    accounts = account(steps, model, measured=measured, curves=curves, constant_ms=constant_ms)
-    if recorded and not measured and accounts.over_step > len(accounts) / 2:
+    how = Accounting(model, measured, curves, 0.0 if told is None else told.constant_ms)
+    found = accounted(steps, how, None if single is None else single.part(rows), _with_told_speeds(model, told))
+    accounts, over_step = found.fold, found.fold.sums.over_step
+    if recorded and not measured and over_step > len(accounts) / 2:
         raise UsageError(
-            f"{model.name} takes longer than the measured step in {accounts.over_step:,} of "
+            f"{model.name} takes longer than the measured step in {over_step:,} of "
             f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them",
             parameter="step_model",
         )
-    if not accounts.step_ms.any():
+    if not accounts.totals.time_ms:
         raise UsageError(
             f"{model.name} gives no step of {trace.meta.source} any time, expected C above 0 where no rank has work",
             parameter="step_model",
@@ -128,29 +130,29 @@ def analyze_steps(
     bases = Bases.of(
         recorded=recorded,
         rank_times=measured,
-        step_times=steps.step_ms is not None,
+        step_times=steps.tells("step_ms"),
         sampled=trace.meta.resolution != "step",
     )
     notes += [*_notes_on_times(accounts, told), *undefined_notes(accounts)]
     if recorded and trace.meta.resolution == "step":
-        notes += clock_notes(steps, accounts.step_ms)
+        notes += clock_notes(found.clock)
     if recorded and not measured:
         notes += contradicted_model(steps, model)
-    passed_ms = makespan_ms(steps, accounts.step_ms)
-    processed = Processed.of(steps, accounts.step_ms)
-    window_steps = WindowSteps(accounts, model, max_num_seqs, passed_ms, lacks=known.lacks, processed=processed)
+    window_steps = WindowSteps(
+        accounts, max_num_seqs, found.clock.makespan_ms, lacks=known.lacks, processed=found.processed
+    )
     figures = step_figures(window_steps)
     undefined = undefined_figures(window_steps, figures)
     figures |= _request_figures(trace, every, rows, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1
     if view is not None:
-        metrics |= energy_figures(RunTotals.of(accounts, model), view)
+        metrics |= energy_figures(accounts.totals, view)
         if bands:
             banded = _banded(steps, model, measured, view)
             chosen = len(banded.variants)
             metrics = add_ranges(metrics, banded.ranges(view))
-    bounds = idle_bounds(accounts, None if single is None else single.part(rows), _with_told_speeds(model, told))
+    bounds = bound_fractions(found.unavoidable_ms, accounts.totals.idle_ms, accounts.totals.rank_ms)
     if told is not None and model.name == FITTED and not told.constant_is_known:
         bounds = {"unavoidable_idle_fraction": 0.0, "avoidable_idle_fraction": sum(bounds.values())}
     return StepAnalysis(
@@ -169,8 +171,8 @@ def analyze_steps(
         lengths_known=single is not None,
         admissions=admissions,
         rows=rows,
-        modelled_idle=_idle_of(account(steps, model, measured=False) if measured else accounts),
-        most_running=int(steps.num_running.max()),
+        modelled_idle=found.modelled_idle_ms / found.modelled_rank_ms,
+        most_running=found.most_running,
         energy=view,
         variants=chosen,
     )
@@ -183,30 +185,23 @@ def _with_told_speeds(model: StepTimeModel, told: RankTimes | None) -> StepTimeM
     return model.with_speeds({rank: 1 / factor for rank, factor in told.other_ranks.items()})
 
 
-def _idle_of(accounts: BarrierAccounts) -> float:
-    return float(accounts.idle_ms.sum() / (accounts.dp_size * accounts.step_ms.sum()))
-
-
-def _banded(steps: StepArrays, model: StepTimeModel, measured: bool, view: EnergyView) -> BandedRun:
+def _banded(steps: StepBlocks, model: StepTimeModel, measured: bool, view: EnergyView) -> BandedRun:
     """The steps under the variants of the model; what was measured has none."""
     if measured:
         model = replace(model, bands=())
-    elif steps.step_ms is not None:
+    elif steps.tells("step_ms"):
         model = replace(model, bands=tuple(band for band in model.bands if band.coefficient != "C"))
-    totals = [
-        RunTotals.of(account(steps, each, measured=measured, curves=view.power.curves), each)
-        for each in slope_models(model)
-    ]
-    return BandedRun.of(variants(model), totals, [{}] * len(totals))
+    each_totals = [totals(steps, Accounting(each, measured, view.power.curves)) for each in slope_models(model)]
+    return BandedRun.of(variants(model), each_totals, [{}] * len(each_totals))
 
 
-def _notes_on_times(accounts: BarrierAccounts, told: RankTimes | None) -> list[str]:
+def _notes_on_times(accounts: AccountFold, told: RankTimes | None) -> list[str]:
     """What the rank times say of the step model and of slow ranks."""
     notes = []
-    if accounts.over_step:
+    if accounts.sums.over_step:
         notes.append(
-            f"in {accounts.over_step:,} of {len(accounts):,} steps the largest rank time exceeds the step's wall time: "
-            "the step model is too slow for this trace; name another with --step-model"
+            f"in {accounts.sums.over_step:,} of {len(accounts):,} steps the largest rank time exceeds the step's wall "
+            "time: the step model is too slow for this trace; name another with --step-model"
         )
     if told is not None:
         notes += told.notes
@@ -233,31 +228,41 @@ def model_in_header(trace: Trace) -> StepTimeModel | None:
         raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
 
 
-def _rows(trace: Trace, steps: StepArrays, window: Window, max_num_seqs: int | None) -> slice:
-    last_row = None
-    requests = trace.requests
-    if window != "all" and steps.start_ms is not None and not in_order(steps.start_ms):
-        reason = "runs backwards" if is_backwards(steps.start_ms) else "is not known in all steps"
+def _rows(trace: Trace, steps: StepBlocks, window: Window, max_num_seqs: int | None) -> slice:
+    if window == "all":
+        return slice(0, len(steps))
+    last_row, start_ms = None, _start_ms(steps)
+    if start_ms is not None and not in_order(start_ms):
+        reason = "runs backwards" if is_backwards(start_ms) else "is not known in all steps"
         raise UsageError(
             f"the clock of {trace.meta.source} {reason}, so which steps come before the last admission is open, "
             "expected ",
             Parameter("window", "all"),
             parameter=Parameter("window", window),
         )
-    if requests is not None and "admitted_ms" in requests.columns and steps.start_ms is not None:
+    requests = trace.requests
+    if requests is not None and "admitted_ms" in requests.columns and start_ms is not None:
         last = requests["admitted_ms"].max()
-        last_row = None if last is None else int(np.searchsorted(steps.start_ms, float(last)))  # type: ignore[arg-type]
+        last_row = None if last is None else int(np.searchsorted(start_ms, float(last)))  # type: ignore[arg-type]
     slots = None if max_num_seqs is None else max_num_seqs * steps.dp_size
-    return window_bounds(
-        window, steps.num_running.sum(axis=1), slots=slots, last_admission_row=last_row, source=trace.meta.source
-    )
+    return window_bounds(window, _running(steps), slots=slots, last_admission_row=last_row, source=trace.meta.source)
+
+
+def _start_ms(steps: StepBlocks) -> FloatArray | None:
+    """(S,) where the steps have it."""
+    return steps.series(lambda block: np.asarray(block.start_ms)) if steps.tells("start_ms") else None
+
+
+def _running(steps: StepBlocks) -> FloatArray:
+    """(S,) running requests of each step, over all ranks."""
+    return steps.series(lambda block: np.asarray(block.num_running.sum(axis=1)))
 
 
 def _work_factor(told: RankTimes) -> FloatArray:
     return np.array([np.nan if factor is None else factor.value for factor in told.factors])
 
 
-def _request_figures(trace: Trace, steps: StepArrays, rows: slice, window: Window) -> dict[str, float]:
+def _request_figures(trace: Trace, steps: StepBlocks, rows: slice, window: Window) -> dict[str, float]:
     """Latency and waits of the requests that count: of a window those that enter a step of its rows.
 
     `steps` are all steps, so that waits count those before the window too.
@@ -271,19 +276,20 @@ def _request_figures(trace: Trace, steps: StepArrays, rows: slice, window: Windo
     if not known or requests.is_empty():
         return {}
     waited = None
-    if steps.start_ms is not None and in_order(steps.start_ms):
+    start_ms = _start_ms(steps)
+    if start_ms is not None and in_order(start_ms):
         if window != "all":
-            entered = np.searchsorted(steps.start_ms, requests["admitted_ms"].to_numpy())
+            entered = np.searchsorted(start_ms, requests["admitted_ms"].to_numpy())
             requests = requests.filter((entered >= rows.start) & (entered < rows.stop))
         if "arrival_ms" in requests.columns:
-            waited = waited_steps(requests, steps.start_ms)
+            waited = waited_steps(requests, start_ms)
     figures = request_metrics(requests, waited)
     if trace.meta.kind == "replayed":
         figures = {name: value for name, value in figures.items() if not name.startswith("ttft")}
     return figures
 
 
-def _admissions(trace: Trace, steps: StepArrays) -> Admissions | None:
+def _admissions(trace: Trace, steps: StepBlocks) -> Admissions | None:
     """Who was active when, by rows of the steps; None where the trace does not tell.
 
     A request is taken to be active in the steps that start from its admission on and before its finish, at most one
@@ -293,22 +299,23 @@ def _admissions(trace: Trace, steps: StepArrays) -> Admissions | None:
     if requests is None or not {"admitted_ms", "finish_ms"} <= set(requests.columns):
         return None
     requests = requests.filter(pl.col("admitted_ms").is_not_null() & pl.col("finish_ms").is_not_null())
-    if requests.is_empty() or steps.start_ms is None or not (np.diff(steps.start_ms) > 0).all():
+    start_ms = None if requests.is_empty() else _start_ms(steps)
+    if start_ms is None or not (np.diff(start_ms) > 0).all():
         return None
-    first = np.searchsorted(steps.start_ms, requests["admitted_ms"].to_numpy())
-    behind = np.searchsorted(steps.start_ms, requests["finish_ms"].to_numpy())
+    first = np.searchsorted(start_ms, requests["admitted_ms"].to_numpy())
+    behind = np.searchsorted(start_ms, requests["finish_ms"].to_numpy())
     active = np.clip(behind - first, 0, requests["output_tokens"].to_numpy())
     return Admissions(first, active, requests["prompt_tokens"].to_numpy())
 
 
-def _missing(admissions: Admissions, steps: StepArrays) -> IntArray:
+def _missing(admissions: Admissions, steps: StepBlocks) -> IntArray:
     """(S,) running requests of each step that the admissions do not account for; below 0 where they are too many."""
     first, behind = admissions.first, admissions.first + admissions.steps
     begun, ended = (np.bincount(row, minlength=len(steps) + 1) for row in (first, behind))
-    return np.asarray(steps.num_running.sum(axis=1) - np.cumsum(begun - ended)[: len(steps)])
+    return np.asarray(_running(steps) - np.cumsum(begun - ended)[: len(steps)])
 
 
-def _single_loads(admissions: Admissions, steps: StepArrays, growth: Growth) -> SingleLoads:
+def _single_loads(admissions: Admissions, steps: StepBlocks, growth: Growth) -> SingleLoads:
     """The largest and smallest load of one active request in each step.
 
     Steps in which more requests would be active than were running are left open, and the smallest load also where

@@ -88,7 +88,7 @@ def fidelity_of(
         return None
     accounts = account(replace(steps, step_ms=None), model, measured=False)
     figures = {name: value.value for name, value in analysis.metrics.items() if value.basis == "measured"}
-    counted = np.isin(steps.step, analysis.accounts.step)
+    counted = np.isin(steps.step, analysis.steps.series(lambda block: block.step))
     replayed: dict[str, float] = {}
     if run is not None:
         replayed = {name: value.value for name, value in run.metrics.items()}

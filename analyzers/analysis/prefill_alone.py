@@ -6,6 +6,7 @@ import numpy as np
 
 from lbal.analyzers.metrics import Measure, measure
 from lbal.analyzers.result.result import Result, Run, input_record
+from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import FloatArray, Trace
 
 NO_DECODE = "the log has prefill lines alone"
@@ -16,9 +17,9 @@ RANKS_TOLD = 64
 
 def has_prefill_alone(trace: Trace) -> bool:
     """Whether nothing is known of decode in any step, but new tokens are."""
-    steps = trace.step_arrays()
-    return steps.prefill_tokens is not None and bool(
-        np.isnan(steps.kv_tokens).all() and np.isnan(steps.num_running).all()
+    steps = blocks_of(trace)
+    return steps.tells("prefill_tokens") and all(
+        bool(np.isnan(block.kv_tokens).all() and np.isnan(block.num_running).all()) for block in steps
     )
 
 

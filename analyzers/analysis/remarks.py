@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from lbal.analyzers.barrier.accounts import BarrierAccounts
-from lbal.analyzers.barrier.clock import is_backwards, makespan_ms
+from lbal.analyzers.barrier.clock import StepClock
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.calibration.calibration import predicted_step_ms
-from lbal.analyzers.trace.trace import FloatArray, StepArrays
+from lbal.analyzers.statistics.long_series import LongSeries
+from lbal.analyzers.trace.step_blocks import StepBlocks
 from lbal.analyzers.wording.numbers import shown_value
 
 LONGEST_RATIO = 1.1
@@ -17,48 +16,50 @@ LONG_PAUSE = 0.5
 """One pause of more than this share of the makespan is told."""
 
 
-def contradicted_model(steps: StepArrays, model: StepTimeModel) -> list[str]:
+def contradicted_model(steps: StepBlocks, model: StepTimeModel) -> list[str]:
     """A note where the model takes longer for most steps than they took, by more than a tenth."""
-    if steps.step_ms is None:
+    took, modelled, ratio = LongSeries(), LongSeries(), LongSeries()
+    for block in steps:
+        if block.step_ms is None:
+            return []
+        predicted = predicted_step_ms(block, model)
+        for series, values in ((took, block.step_ms), (modelled, predicted), (ratio, predicted / block.step_ms)):
+            series.add(values)
+    if not ratio.median() > LONGEST_RATIO:
         return []
-    modelled = predicted_step_ms(steps, model)
-    if not np.median(modelled / steps.step_ms) > LONGEST_RATIO:
-        return []
-    took = f"{np.median(modelled):.3g} ms for steps that took {np.median(steps.step_ms):.3g} ms (medians)"
+    times = f"{modelled.median():.3g} ms for steps that took {took.median():.3g} ms (medians)"
     return [
-        f"the step model takes {took}: "
+        f"the step model takes {times}: "
         "its idle is not that of this system; name a model that fits with --step-model, or calibrate one"
     ]
 
 
-def undefined_notes(accounts: BarrierAccounts) -> list[str]:
+def undefined_notes(accounts: AccountFold) -> list[str]:
     """Which steps figures leave out because these steps do not define them."""
     notes, count = [], len(accounts)
-    if bare := count - int(accounts.loaded.sum()):
+    if bare := count - accounts.totals.loaded_steps:
         rest = "balance ratios are n/a" if bare == count else "balance ratios are over the others"
         notes.append(f"no rank holds load in {bare:,} of {count:,} steps: {rest}")
-    if timeless := int((accounts.step_ms <= 0).sum()):
+    if accounts.timeless:
         notes.append(
-            f"{timeless:,} of {count:,} steps take no time under the step model: percentiles of barrier idle are over "
-            "the others"
+            f"{accounts.timeless:,} of {count:,} steps take no time under the step model: percentiles of barrier idle "
+            "are over the others"
         )
     return notes
 
 
-def clock_notes(steps: StepArrays, step_ms: FloatArray) -> list[str]:
-    """Why the makespan is n/a, or that most of it is one pause; `step_ms` (S,) are the times that count."""
-    start_ms = steps.start_ms
-    if start_ms is None or np.isnan(start_ms).all():
+def clock_notes(clock: StepClock) -> list[str]:
+    """Why the makespan is n/a, or that most of it is one pause."""
+    if not clock.is_known:
         return []
-    if is_backwards(start_ms):
+    if clock.is_backwards:
         return ["the makespan and waits in steps are n/a, as the clock of the steps runs backwards"]
-    if np.isnan(start_ms[[0, -1]]).any():
+    if not clock.tells_ends:
         return ["the makespan is n/a, as the start of the first or of the last step is not known"]
-    passed_s, pauses_s = makespan_ms(steps, step_ms) / 1e3, np.nan_to_num(np.diff(start_ms) - step_ms[:-1]) / 1e3
-    if not (pauses_s > LONG_PAUSE * passed_s).any():
+    passed_s, longest_s = clock.makespan_ms / 1e3, clock.longest_pause_ms / 1e3
+    if not longest_s > LONG_PAUSE * passed_s:
         return []
-    longest = int(pauses_s.argmax())
     return [
-        f"no step runs for {shown_value(pauses_s[longest], 's')} s of a makespan of {shown_value(passed_s, 's')} s, "
-        f"before step {steps.step[longest + 1]}: the system had no work, or its clock jumps"
+        f"no step runs for {shown_value(longest_s, 's')} s of a makespan of {shown_value(passed_s, 's')} s, "
+        f"before step {clock.after_pause}: the system had no work, or its clock jumps"
     ]

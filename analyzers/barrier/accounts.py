@@ -20,7 +20,7 @@ Accounts of parts of a run add up, so a long run is accounted for in pieces that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, NamedTuple, Self
 
@@ -125,6 +125,11 @@ class BarrierAccounts:
     def __len__(self) -> int:
         return len(self.step)
 
+    def part(self, where: slice | IntArray) -> BarrierAccounts:
+        """The chosen steps; the sums over steps are those of all."""
+        per_step: dict[str, Any] = {name: getattr(self, name)[where] for name in PER_STEP}
+        return replace(self, **per_step)
+
     def __add__(self, other: Self) -> BarrierAccounts:
         return join([self, other])
 
@@ -158,6 +163,12 @@ class BarrierAccounts:
     def balanced_ms(self) -> FloatArray:
         """(S,) what each step would last if every rank took the mean rank time."""
         return np.asarray(self.step_ms - self.idle_ms / self.dp_size)
+
+
+PER_STEP = tuple(
+    field.name for field in fields(BarrierAccounts) if not field.name.startswith("rank_") and field.name != "over_step"
+)
+"""The fields of accounts that have a value for each step."""
 
 
 def account(
@@ -223,8 +234,7 @@ def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:
     joined: dict[str, Any] = {}
     for field in fields(BarrierAccounts):
         values = [getattr(item, field.name) for item in items]
-        per_step = not (field.name.startswith("rank_") or field.name == "over_step")
-        joined[field.name] = np.concatenate(values) if per_step else sum(values[1:], values[0])
+        joined[field.name] = np.concatenate(values) if field.name in PER_STEP else sum(values[1:], values[0])
     return BarrierAccounts(**joined)
 
 

@@ -69,14 +69,14 @@ class Apart:
 
 
 class ApartFold:
-    """Takes the accounts of `count` steps in their order, block by block; without the load that the trace lacks."""
+    """Takes the accounts of `count` steps in their order, block by block."""
 
-    def __init__(self, count: int, lacks: Load | None = None) -> None:
+    def __init__(self, count: int) -> None:
         self._width = -(-count // MOST_BUCKETS)
         buckets = -(-count // self._width)
         self._first, self._last = np.zeros(buckets, np.int64), np.zeros(buckets, np.int64)
         self._steps = np.zeros(buckets)
-        self._loads: dict[Load, LoadSums] = {load: LoadSums.of(buckets) for load in LOADS if load != lacks}
+        self._loads: dict[Load, LoadSums] = {load: LoadSums.of(buckets) for load in LOADS}
         self._row = 0
 
     def add(self, accounts: BarrierAccounts) -> None:
@@ -93,9 +93,9 @@ class ApartFold:
             sums.add(most_and_least(accounts, load), chosen, starts)
         self._row += len(accounts)
 
-    def apart(self) -> Apart:
-        """Of the steps so far, which must be all."""
-        loads = {load: sums.apart(self._steps) for load, sums in self._loads.items()}
+    def apart(self, lacks: Load | None = None) -> Apart:
+        """Of the steps so far, which must be all; without the load that the trace lacks."""
+        loads = {load: sums.apart(self._steps) for load, sums in self._loads.items() if load != lacks}
         return Apart(self._width, self._first, self._last, loads)
 
 

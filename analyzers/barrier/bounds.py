@@ -205,9 +205,16 @@ def _most_rank_time_ms(work_ms: FloatArray, largest_ms: FloatArray, slowness: Fl
 
 def idle_bounds(accounts: BarrierAccounts, single: SingleLoads | None, model: StepTimeModel) -> dict[str, float]:
     """`unavoidable_idle_fraction` and `avoidable_idle_fraction`, by name; they add up to `barrier_idle_fraction`."""
-    rank_time_ms = accounts.dp_size * accounts.step_ms.sum()
-    unavoidable = unavoidable_idle_ms(accounts, single, model).sum() / rank_time_ms
-    idle = accounts.idle_ms.sum() / rank_time_ms
+    return bound_fractions(
+        float(unavoidable_idle_ms(accounts, single, model).sum()),
+        float(accounts.idle_ms.sum()),
+        float(accounts.dp_size * accounts.step_ms.sum()),
+    )
+
+
+def bound_fractions(unavoidable_ms: float, idle_ms: float, rank_ms: float) -> dict[str, float]:
+    """The same from sums over the steps: of unavoidable idle and of all idle over the ranks, and of rank-time."""
+    unavoidable, idle = unavoidable_ms / rank_ms, idle_ms / rank_ms
     return {
         "unavoidable_idle_fraction": float(unavoidable),
         "avoidable_idle_fraction": max(float(idle - unavoidable), 0.0),

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import CAUSES, BarrierAccounts
+from lbal.analyzers.barrier.folded import WORST_STEPS, AccountFold
 
 
-def rank_table(accounts: BarrierAccounts) -> list[dict[str, Any]]:
+def rank_table(fold: AccountFold) -> list[dict[str, Any]]:
     """One record per rank: shares of the run's rank-time and steps, mean loads, idle by cause."""
-    time_ms, steps = accounts.step_ms.sum(), len(accounts)
+    accounts, time_ms, steps = fold.sums, fold.totals.time_ms, len(fold)
     return [
         {
             "rank": rank,
@@ -29,14 +30,14 @@ def rank_table(accounts: BarrierAccounts) -> list[dict[str, Any]]:
     ]
 
 
-def attribution(accounts: BarrierAccounts) -> Mapping[str, float]:
+def attribution(fold: AccountFold) -> Mapping[str, float]:
     """Idle by cause as shares of the run's rank-time; they add up to `barrier_idle_fraction`."""
-    rank_time_ms = accounts.dp_size * accounts.step_ms.sum()
-    totals = accounts.rank_causes_ms.sum(axis=0)
+    rank_time_ms = fold.totals.rank_ms
+    totals = fold.sums.rank_causes_ms.sum(axis=0)
     return {cause: float(totals[index] / rank_time_ms) for index, cause in enumerate(CAUSES)}
 
 
-def worst_steps(accounts: BarrierAccounts, count: int = 5) -> list[dict[str, Any]]:
+def worst_steps(accounts: BarrierAccounts, count: int = WORST_STEPS) -> list[dict[str, Any]]:
     """The steps with the most barrier idle (in ms, over all ranks), worst first; the earlier of equals."""
     order = np.argsort(-accounts.idle_ms, kind="stable")[:count]
     fraction, mean_kv = accounts.idle_fraction, accounts.total_kv_tokens / accounts.dp_size

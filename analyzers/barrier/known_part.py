@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.barrier.whole_steps import whole_steps
+from lbal.analyzers.barrier.whole_steps import whole_blocks
+from lbal.analyzers.trace.step_blocks import StepBlocks, blocks_of
 from lbal.analyzers.trace.trace import StepArrays, Trace
 
 Load = Literal["kv_tokens", "num_running"]
 LOAD_WORDS: Mapping[Load, str] = {"kv_tokens": "KV tokens", "num_running": "running requests"}
 RANKS_SHOWN = 8
+STANDS_IN: Mapping[Load, str] = {
+    "kv_tokens": "the trace has no KV tokens: figures of tokens are n/a, and modelled idle is of numbers of requests "
+    "only",
+    "num_running": "the trace has no numbers of requests: figures of requests are n/a, and modelled idle is of KV "
+    "tokens only",
+}
+"""What is said of a trace that lacks a load."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class KnownPart:
     tokens counts as one. Figures that need the unknown load must not be told (`lacks`).
     """
 
-    steps: StepArrays
+    steps: StepBlocks
     ranks: tuple[int, ...]
     """The rank of each column of the steps."""
     dp_size: int
@@ -73,20 +82,30 @@ class KnownPart:
 
 
 def known_part(trace: Trace) -> KnownPart:
-    """The part of the steps of a trace that is known. Raises as `whole_steps` does."""
-    steps = trace.step_arrays()
-    tokens, running = (~np.isnan(loads).all(axis=0) for loads in (steps.kv_tokens, steps.num_running))
-    seen, lacks = _seen_and_lacking(tokens, running)
+    """The part of the steps of a trace that is known. Raises as `whole_blocks` does."""
+    steps = blocks_of(trace)
+    seen, lacks = _seen_and_lacking(*_told(steps))
     notes: list[str] = []
     if not seen.all() and seen.any():
-        steps = steps.of_ranks(seen)
+        steps = steps.changed(lambda block: block.of_ranks(seen), len(steps), int(seen.sum()))
         notes.append(_lower_bound(np.flatnonzero(seen).tolist(), len(seen)))
     if lacks is not None:
-        steps, note = _stood_in(steps, lacks)
-        notes.append(note)
-    whole, found = whole_steps(steps, trace.meta.source, lacks)
+        steps = steps.changed(partial(_stood_in, lacks=lacks), len(steps), steps.dp_size)
+        notes.append(STANDS_IN[lacks])
+    whole, found = whole_blocks(steps, trace.meta.source, lacks)
     ranks = np.flatnonzero(seen) if seen.any() else np.arange(len(seen))
     return KnownPart(whole, tuple(int(rank) for rank in ranks), len(seen), lacks, (*notes, *found))
+
+
+def _told(steps: StepBlocks) -> tuple[Any, Any]:
+    """(G,) whether any KV tokens, and any requests, of each rank are known."""
+    tokens, running = np.zeros(steps.dp_size, np.bool_), np.zeros(steps.dp_size, np.bool_)
+    for block in steps:
+        tokens |= ~np.isnan(block.kv_tokens).all(axis=0)
+        running |= ~np.isnan(block.num_running).all(axis=0)
+        if tokens.all() and running.all():
+            break
+    return tokens, running
 
 
 def _seen_and_lacking(tokens: Any, running: Any) -> tuple[Any, Load | None]:
@@ -99,13 +118,10 @@ def _seen_and_lacking(tokens: Any, running: Any) -> tuple[Any, Load | None]:
     return running, None if tokens[running].all() else "kv_tokens"
 
 
-def _stood_in(steps: StepArrays, lacks: Load) -> tuple[StepArrays, str]:
+def _stood_in(steps: StepArrays, lacks: Load) -> StepArrays:
     if lacks == "kv_tokens":
-        note = "the trace has no KV tokens: figures of tokens are n/a, and modelled idle is of numbers of requests only"
-        return replace(steps, kv_tokens=steps.num_running), note
-    busy = np.where(np.isnan(steps.kv_tokens), np.nan, steps.kv_tokens > 0)
-    note = "the trace has no numbers of requests: figures of requests are n/a, and modelled idle is of KV tokens only"
-    return replace(steps, num_running=busy), note
+        return replace(steps, kv_tokens=steps.num_running)
+    return replace(steps, num_running=np.where(np.isnan(steps.kv_tokens), np.nan, steps.kv_tokens > 0))
 
 
 def _lower_bound(seen: Sequence[int], dp_size: int) -> str:

@@ -47,27 +47,6 @@ class StepSeries:
     """(1000,) steps by their idle fraction, in bins of 0.1%, over all steps."""
     loads: LoadMap | None = None
 
-    @classmethod
-    def of(cls, accounts: BarrierAccounts, loads: LoadMap | None = None) -> StepSeries:
-        """The series of accounted steps; at least one step."""
-        width = -(-len(accounts) // MOST_BUCKETS)
-        starts = np.arange(0, len(accounts), width)
-        sizes = np.diff(np.append(starts, len(accounts)))
-        idle, ratio = accounts.idle_fraction, 1.0 / accounts.balance_ratio
-        rank_ms = accounts.dp_size * np.add.reduceat(accounts.step_ms, starts)
-        bins = np.clip((idle * IDLE_BINS).astype(np.int64), 0, IDLE_BINS - 1)
-        return cls(
-            steps=len(accounts),
-            steps_per_bucket=width,
-            first_step=accounts.step[starts],
-            last_step=accounts.step[starts + sizes - 1],
-            idle_fraction=shares(np.add.reduceat(accounts.idle_ms, starts), rank_ms),
-            idle_fraction_max=np.maximum.reduceat(idle, starts),
-            imbalance_ratio=np.add.reduceat(ratio, starts) / sizes,
-            idle_bins=np.bincount(bins, minlength=IDLE_BINS),
-            loads=None if loads is None else loads.within(int(accounts.step[0]), int(accounts.step[-1])),
-        )
-
     def rounded(self) -> StepSeries:
         """With as many digits as charts show, which are all that a result stores."""
         return replace(
@@ -106,6 +85,56 @@ class StepSeries:
             imbalance_ratio=np.array(record["imbalance_ratio"], np.float64),
             idle_bins=bins,
             loads=LoadMap.from_dict(record["loads"]) if "loads" in record else None,
+        )
+
+
+class SeriesFold:
+    """Makes the series of `count` accounted steps while they pass by; its memory is that of the series."""
+
+    def __init__(self, count: int) -> None:
+        self._width = max(-(-count // MOST_BUCKETS), 1)
+        buckets = -(-count // self._width)
+        self._first, self._last, self._sizes = (np.zeros(buckets, np.int64) for _ in range(3))
+        self._step_ms, self._idle_ms, self._ratio = (np.zeros(buckets) for _ in range(3))
+        self._most = np.full(buckets, -np.inf)
+        self._bins = np.zeros(IDLE_BINS, np.int64)
+        self._dp_size = 0
+        self._taken = 0
+
+    def add(self, accounts: BarrierAccounts) -> None:
+        """The accounts of the next steps."""
+        bucket = (self._taken + np.arange(len(accounts))) // self._width
+        starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        into, ends = bucket[starts], np.append(starts[1:], len(accounts))
+        begins = (self._taken + starts) % self._width == 0
+        self._first[into[begins]] = accounts.step[starts[begins]]
+        self._last[into] = accounts.step[ends - 1]
+        self._sizes[into] += ends - starts
+        idle = accounts.idle_fraction
+        for sums, values in (
+            (self._step_ms, accounts.step_ms),
+            (self._idle_ms, accounts.idle_ms),
+            (self._ratio, 1.0 / accounts.balance_ratio),
+        ):
+            sums[into] += np.add.reduceat(values, starts)
+        self._most[into] = np.maximum(self._most[into], np.maximum.reduceat(idle, starts))
+        bins = np.clip((idle * IDLE_BINS).astype(np.int64), 0, IDLE_BINS - 1)
+        self._bins += np.bincount(bins, minlength=IDLE_BINS)
+        self._dp_size = accounts.dp_size
+        self._taken += len(accounts)
+
+    def series(self, loads: LoadMap | None = None) -> StepSeries:
+        """The series of all steps, once they have passed."""
+        return StepSeries(
+            steps=self._taken,
+            steps_per_bucket=self._width,
+            first_step=self._first,
+            last_step=self._last,
+            idle_fraction=shares(self._idle_ms, self._dp_size * self._step_ms),
+            idle_fraction_max=self._most,
+            imbalance_ratio=self._ratio / self._sizes,
+            idle_bins=self._bins,
+            loads=None if loads is None else loads.within(int(self._first[0]), int(self._last[-1])),
         )
 
 

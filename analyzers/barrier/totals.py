@@ -1,58 +1,16 @@
-"""What the figures of a run are computed from: its accounted steps, and their sums."""
+"""The sums of the accounted steps of a run: most of its figures are computed from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts
-from lbal.analyzers.barrier.known_part import Load
-from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.trace.trace import FloatArray
-
-
-@dataclass(frozen=True)
-class WindowSteps:
-    """The accounted steps of a window, with what is known of the run. Times in ms."""
-
-    accounts: BarrierAccounts
-    model: StepTimeModel
-    max_num_seqs: int | None
-    makespan_ms: float
-    """End of the last step - start of the first."""
-    kv_capacity: int | None = None
-    """KV tokens that fit on a rank, where that is known."""
-    lacks: Load | None = None
-    """The load that the trace lacks; the other stands in for it in the accounts."""
-    processed: Processed | None = None
-    """The tokens that the steps process, prefill among them; None where there is no prefill."""
-
-    @cached_property
-    def tokens_processed(self) -> Processed:
-        """How evenly the tokens that the steps process fall on the ranks."""
-        return self.processed or Processed.of_decode(self.accounts)
-
-    @cached_property
-    def balanced_ms(self) -> float:
-        """Sum of the step times if every rank took the mean rank time of its step."""
-        return float(self.accounts.balanced_ms.sum())
-
-    @cached_property
-    def totals(self) -> RunTotals:
-        """The sums of the steps."""
-        return RunTotals.of(self.accounts, self.model)
-
-    def idle_percentile(self, share: int) -> float:
-        """Percentile over the steps that take time of the share of a step's rank-time that is barrier idle."""
-        return float(np.percentile(self.accounts.idle_fraction[self.accounts.step_ms > 0], share))
-
-    def loaded_mean(self, ratios: FloatArray) -> float:
-        """Mean of (S,) ratios of loads over the steps in which some rank holds a token; NaN where there is none."""
-        loaded = self.accounts.loaded
-        return float(ratios[loaded].mean()) if loaded.any() else float("nan")
 
 
 def straggler_tokens(accounts: BarrierAccounts, model: StepTimeModel) -> FloatArray:
@@ -81,10 +39,23 @@ class RunTotals:
     load_curve: float
     """Sums of (L/max(L))^gamma over ranks and steps, and the same weighted by step time."""
     load_curve_ms: float
+    kv_tokens: float = 0.0
+    """Over all ranks."""
+    imbalance_tokens: float = 0.0
+    """G*max(L) - sum(L)."""
+    balanced_ms: float = 0.0
+    """Step times if every rank took the mean rank time of its step."""
+    loaded_steps: int = 0
+    """Steps in which some rank holds a token."""
+    balance_ratio: float = 0.0
+    """Over these, as is the next: mean(L)/max(L), and max(L)/mean(L)."""
+    imbalance_ratio: float = 0.0
 
     @classmethod
     def of(cls, accounts: BarrierAccounts, model: StepTimeModel) -> RunTotals:
         """The totals of accounts that were taken with a model."""
+        loaded = accounts.loaded
+        ratio = accounts.balance_ratio[loaded]
         return cls(
             dp_size=accounts.dp_size,
             steps=len(accounts),
@@ -97,13 +68,31 @@ class RunTotals:
             power_curve_idle_ms=float(accounts.power_curve_idle_ms.sum()),
             load_curve=float(accounts.load_curve.sum()),
             load_curve_ms=float((accounts.step_ms * accounts.load_curve).sum()),
+            kv_tokens=float(accounts.total_kv_tokens.sum()),
+            imbalance_tokens=float(accounts.imbalance_tokens.sum()),
+            balanced_ms=float(accounts.balanced_ms.sum()),
+            loaded_steps=int(loaded.sum()),
+            balance_ratio=float(ratio.sum()),
+            imbalance_ratio=float((1 / ratio).sum()),
         )
+
+    def __add__(self, other: RunTotals) -> RunTotals:
+        """Of both: their steps are those of one run."""
+        sums: dict[str, Any] = {
+            field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)
+        }
+        return replace(self, **{**sums, "dp_size": self.dp_size})
+
+    def loaded_mean(self, ratios: float) -> float:
+        """The mean of ratios that were summed over the steps with load; NaN where there is none."""
+        return ratios / self.loaded_steps if self.loaded_steps else math.nan
 
     def with_longer_steps(self, extra_ms: float) -> RunTotals:
         """The same loads with this much more of shared work in every step: idle does not change."""
         return replace(
             self,
             time_ms=self.time_ms + extra_ms * self.steps,
+            balanced_ms=self.balanced_ms + extra_ms * self.steps,
             power_curve_ms=self.power_curve_ms + extra_ms * self.power_curve,
             load_curve_ms=self.load_curve_ms + extra_ms * self.load_curve,
         )

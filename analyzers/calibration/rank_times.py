@@ -25,6 +25,8 @@ from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK
 from lbal.analyzers.calibration.robust_fit import RobustFit
 from lbal.analyzers.calibration.telling_apart import FEWEST_OBSERVATIONS, MOST_CELLS, why_no_constant
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
+from lbal.analyzers.statistics.long_series import LongSeries
+from lbal.analyzers.trace.step_blocks import StepBlocks, joined
 from lbal.analyzers.trace.trace import StepArrays
 
 EXACT = 1e-6
@@ -80,14 +82,16 @@ class RankTimes:
         return {rank: factor for rank, factor in self._longer.items() if math.isnan(self.more_ms[rank])}
 
 
-def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
-    """Fit the rank times of steps that have them. The model is the fallback where no rank ever has work.
+def explained(steps: StepBlocks, fallback: StepTimeModel) -> RankTimes:
+    """Fit the rank times of steps that have them, of evenly spaced steps where there are very many.
+
+    The model is the fallback where no rank ever has work.
 
     C of the model is that of `calibrate`, c and the median of step time minus largest rank time, where step times are
     known; else the fallback's.
     """
-    assert steps.compute_ms is not None
-    fit = RobustFit.of_rank_times(_thinned(steps))
+    evenly, extra_ms = _evenly(steps)
+    fit = RobustFit.of_rank_times(evenly)
     if not len(fit.y):
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, ())
     notes: tuple[str, ...] = ()
@@ -104,9 +108,8 @@ def explained(steps: StepArrays, fallback: StepTimeModel) -> RankTimes:
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, notes, constant_is_known=False)
     constant_ms, a, b, p = fit.coefficients.tolist()
     shared_s = fallback.shared_s
-    if steps.step_ms is not None:
-        extra_ms = max(float(np.median(steps.step_ms - steps.compute_ms.max(axis=1))), 0.0)
-        shared_s = (constant_ms + extra_ms) / 1e3
+    if not math.isnan(extra_ms):
+        shared_s = (constant_ms + max(extra_ms, 0.0)) / 1e3
     model = StepTimeModel(
         name=FITTED,
         shared_s=shared_s,
@@ -132,10 +135,26 @@ def _more_ms(fit: RobustFit) -> Iterator[float]:
         yield more if errors[0] < CLEARLY * errors[1] else math.nan
 
 
-def _thinned(steps: StepArrays) -> StepArrays:
-    if steps.prefill_tokens is not None and (np.isnan(steps.prefill_tokens).any() or not steps.prefill_tokens.any()):
-        steps = replace(steps, prefill_tokens=None)
-    return steps.part(slice(None, None, -(-len(steps) * steps.dp_size // MOST_CELLS)))
+def _evenly(steps: StepBlocks) -> tuple[StepArrays, float]:
+    """Steps as evenly spaced as `MOST_CELLS` rank times allow; the median over all of step time - largest rank time.
+
+    NaN where step times are not known. Prefill is in them where all steps tell it, and some have any.
+    """
+    stride = -(-len(steps) * steps.dp_size // MOST_CELLS)
+    parts, extra_ms, row = [], LongSeries(), 0
+    is_told, is_some = True, False
+    for block in steps:
+        assert block.compute_ms is not None
+        if block.step_ms is not None:
+            extra_ms.add(block.step_ms - block.compute_ms.max(axis=1))
+        if block.prefill_tokens is not None:
+            is_told &= not np.isnan(block.prefill_tokens).any()
+            is_some |= bool(block.prefill_tokens.any())
+        # An array of rows, not a slice of them, which would keep the whole block in memory.
+        parts.append(block if stride == 1 else block.part(np.arange(-row % stride, len(block), stride)))
+        row += len(block)
+    found = joined(parts, -(-row // stride))
+    return found if is_told and is_some else replace(found, prefill_tokens=None), extra_ms.median()
 
 
 def _factors(fit: RobustFit) -> tuple[Interval | None, ...]:

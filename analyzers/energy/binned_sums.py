@@ -8,53 +8,47 @@ and every metric that is a ratio of such sums follows from them (`Metric.ratio`)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier.accounts import BarrierAccounts
-from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.barrier.folded import AccountFold, bin_edges
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
-MOST_BINS = 128
 DIGITS = 9
 """Significant digits of the sums: far more than a difference needs, and half of the bytes."""
+COLUMNS = (
+    "steps",
+    "time_ms",
+    "idle_ms",
+    "balanced_ms",
+    "tokens",
+    "imbalance_tokens",
+    "loaded_steps",
+    "balance_ratio",
+    "imbalance_ratio",
+)
+"""Fields of `RunTotals`."""
 RULE = "sums over bins of consecutive steps; bin i of n holds the steps floor(i*S/n) to floor((i+1)*S/n) - 1 of S"
 
 
 def step_series(
-    accounts: BarrierAccounts,
-    model: StepTimeModel,
-    view: EnergyView | None,
-    output_tokens: FloatArray | IntArray | None = None,
+    fold: AccountFold, view: EnergyView | None, output_tokens: FloatArray | IntArray | None = None
 ) -> dict[str, Any]:
     """The binned sums of a run, for its result; columns of shape (bins,).
 
     `output_tokens` of its requests tell how long the load remembers: a request that is active in some step stays for
     E[o^2]/E[o] steps in all (`memory_steps`).
     """
-    edges = bin_edges(len(accounts), min(len(accounts), MOST_BINS))
-    ratio, loaded = accounts.balance_ratio, accounts.loaded
-    columns = {
-        "steps": np.ones(len(accounts)),
-        "time_ms": accounts.step_ms,
-        "idle_ms": accounts.idle_ms,
-        "balanced_ms": accounts.balanced_ms,
-        "tokens": accounts.running,
-        "imbalance_tokens": accounts.imbalance_tokens,
-        "loaded_steps": loaded.astype(np.float64),
-        "balance_ratio": np.where(loaded, ratio, 0.0),
-        "imbalance_ratio": np.where(loaded, 1 / ratio, 0.0),
-    }
-    sums = {name: np.add.reduceat(values, edges[:-1]) for name, values in columns.items()}
+    sums = {name: [float(getattr(part, name)) for part in fold.bins] for name in COLUMNS}
     if view is not None:
-        sums |= _energy(accounts, model, view, edges)
+        energies = [view.power.energy(part, view.gpus_per_rank) for part in fold.bins]
+        sums["energy_joules"] = [each.joules for each in energies]
+        if view.power.waits_apart:
+            sums["wait_joules"] = [each.wait_joules for each in energies]
     rounded = {name: [float(f"{value:.{DIGITS}g}") for value in values] for name, values in sums.items()}
-    series = {"of": "steps", "rule": RULE, "dp_size": accounts.dp_size, "columns": rounded}
+    series = {"of": "steps", "rule": RULE, "dp_size": fold.totals.dp_size, "columns": rounded}
     if output_tokens is not None and output_tokens.sum() > 0:
         stays = np.asarray(output_tokens, np.float64)
         series["memory_steps"] = float(f"{(stays**2).sum() / stays.sum():.{DIGITS}g}")
@@ -64,30 +58,6 @@ def step_series(
 def memory_steps(series: Mapping[str, Any]) -> float:
     """For how many steps the load of a run remembers, by its requests; 1 where they are not known."""
     return max(float(series.get("memory_steps", 1.0)), 1.0)
-
-
-def bin_edges(count: int, bins: int) -> Any:
-    """(bins + 1,) where the bins of the rule begin, and the end."""
-    return np.arange(bins + 1, dtype=np.int64) * count // bins
-
-
-def _energy(accounts: BarrierAccounts, model: StepTimeModel, view: EnergyView, edges: Any) -> dict[str, FloatArray]:
-    parts = [_totals(accounts, model, slice(*ends)) for ends in pairwise(edges)]
-    energies = [view.power.energy(part, view.gpus_per_rank) for part in parts]
-    sums = {"energy_joules": np.array([each.joules for each in energies])}
-    if view.power.waits_apart:
-        sums["wait_joules"] = np.array([each.wait_joules for each in energies])
-    return sums
-
-
-def _totals(accounts: BarrierAccounts, model: StepTimeModel, part: slice) -> RunTotals:
-    count = len(accounts)
-    per_step: Mapping[str, Any] = {
-        name: values[part]
-        for name, values in vars(accounts).items()
-        if isinstance(values, np.ndarray) and not name.startswith("rank_") and len(values) == count
-    }
-    return RunTotals.of(replace(accounts, **per_step), model)
 
 
 def columns_of(series: Mapping[str, Any]) -> dict[str, FloatArray]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.metrics.energy import ENERGY
 from lbal.analyzers.metrics.headroom import HEADROOM
 from lbal.analyzers.metrics.latency import LATENCY

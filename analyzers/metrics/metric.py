@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from lbal.analyzers.barrier.known_part import Load
-from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.barrier.window_steps import WindowSteps
 
 Basis = Literal["measured", "sampled", "modelled"]
 WEAKEST_LAST: tuple[Basis, ...] = ("measured", "sampled", "modelled")

@@ -8,32 +8,19 @@ share of the steps does not exceed, so that it is always the value of some step.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
-import numpy as np
-
-from lbal.analyzers.barrier.apart import most_and_least
 from lbal.analyzers.barrier.known_part import Load
-from lbal.analyzers.barrier.totals import WindowSteps
+from lbal.analyzers.barrier.spread import Kind
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.metrics.metric import Metric
 
-Kind = Literal["max_over_mean", "max_over_min", "max_minus_min"]
 SHARES = (50, 90, 95)
 """Percentiles of each figure."""
 
 
 def spread(steps: WindowSteps, load: Load, kind: Kind, share: int) -> float:
     """The percentile of a figure over the steps with load; NaN where it is not defined in such a step."""
-    largest, mean, smallest = most_and_least(steps.accounts, load).loaded()
-    if not len(largest):
-        return math.nan
-    if kind == "max_over_mean":
-        values = largest / mean
-    elif kind == "max_over_min":
-        values = np.divide(largest, smallest, out=np.full_like(largest, np.inf), where=smallest > 0)
-    else:
-        values = largest - smallest
-    value = float(np.percentile(values, share, method="inverted_cdf"))
+    value = steps.fold.spread.percentile(load, kind, share)
     return value if math.isfinite(value) else math.nan
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.metrics.metric import Metric
 
 
@@ -43,13 +44,13 @@ def balance_speedup(time_ms: float, balanced_ms: float) -> float:
 def slot_use(steps: WindowSteps) -> float:
     """Share of all slots that running requests take."""
     assert steps.max_num_seqs is not None
-    return float(steps.accounts.running.mean() / (steps.accounts.dp_size * steps.max_num_seqs))
+    return steps.totals.tokens / steps.totals.steps / (steps.totals.dp_size * steps.max_num_seqs)
 
 
 def kv_use(steps: WindowSteps) -> float:
     """Share of all KV tokens that fit which running requests hold."""
     assert steps.kv_capacity is not None
-    return float(steps.accounts.total_kv_tokens.mean() / (steps.accounts.dp_size * steps.kv_capacity))
+    return steps.totals.kv_tokens / steps.totals.steps / (steps.totals.dp_size * steps.kv_capacity)
 
 
 BALANCE = [
@@ -74,7 +75,7 @@ BALANCE = [
             f"p{share} over steps of idle / (G * step time)",
             needs_every_step=True,
             rests_on=("rank_times", "step_times"),
-            of_steps=lambda steps, share=share: steps.idle_percentile(share),  # type: ignore[misc]
+            of_steps=lambda steps, share=share: steps.fold.idle_percentile(share),  # type: ignore[misc]
         )
         for share in (50, 90, 99)
     ],
@@ -96,7 +97,7 @@ BALANCE = [
         "mean over steps of G*max(L) - sum(L)",
         needs_loads=("kv_tokens",),
         rests_on=("loads",),
-        of_steps=lambda steps: steps.accounts.imbalance_tokens.mean(),
+        of_steps=lambda steps: steps.totals.imbalance_tokens / steps.totals.steps,
         ratio=("imbalance_tokens", "steps"),
         shown={"comparison": 20, "page_rows": 20},
     ),
@@ -109,7 +110,7 @@ BALANCE = [
         needs_loads=("kv_tokens",),
         rests_on=("loads",),
         undefined="no rank holds load in any step",
-        of_steps=lambda steps: steps.loaded_mean(steps.accounts.balance_ratio),
+        of_steps=lambda steps: steps.totals.loaded_mean(steps.totals.balance_ratio),
         ratio=("balance_ratio", "loaded_steps"),
         shown={"comparison": 30, "markdown_rows": 70},
     ),
@@ -122,7 +123,7 @@ BALANCE = [
         needs_loads=("kv_tokens",),
         rests_on=("loads",),
         undefined="no rank holds load in any step",
-        of_steps=lambda steps: steps.loaded_mean(1 / steps.accounts.balance_ratio),
+        of_steps=lambda steps: steps.totals.loaded_mean(steps.totals.imbalance_ratio),
         ratio=("imbalance_ratio", "loaded_steps"),
     ),
     Metric(
@@ -133,7 +134,7 @@ BALANCE = [
         "mean over steps of G*max(n) - sum(n), where KV tokens are not known",
         rests_on=("loads",),
         only_without="kv_tokens",
-        of_steps=lambda steps: steps.accounts.imbalance_tokens.mean(),
+        of_steps=lambda steps: steps.totals.imbalance_tokens / steps.totals.steps,
     ),
     Metric(
         "request_imbalance_ratio_mean",
@@ -144,7 +145,7 @@ BALANCE = [
         rests_on=("loads",),
         only_without="kv_tokens",
         undefined="no rank holds load in any step",
-        of_steps=lambda steps: steps.loaded_mean(1 / steps.accounts.balance_ratio),
+        of_steps=lambda steps: steps.totals.loaded_mean(steps.totals.imbalance_ratio),
     ),
     Metric(
         "tokens_per_second",
@@ -226,7 +227,7 @@ USE = [
         "steps",
         "decode steps in the window",
         rests_on=("loads",),
-        of_steps=lambda steps: float(len(steps.accounts)),
+        of_steps=lambda steps: float(steps.totals.steps),
         shown={"comparison": 240},
     ),
     Metric(
@@ -245,7 +246,7 @@ USE = [
         "speed-up with perfect balance",
         "sum of step times / sum of step times with every rank at the mean rank time",
         rests_on=("rank_times", "step_times"),
-        of_steps=lambda steps: balance_speedup(steps.totals.time_ms, steps.balanced_ms),
+        of_steps=lambda steps: balance_speedup(steps.totals.time_ms, steps.totals.balanced_ms),
         of_totals=lambda totals, _per_token_s: balance_speedup(totals.time_ms, totals.work_ms / totals.dp_size),
         ratio=("time_ms", "balanced_ms"),
         shown={"comparison": 120},
@@ -257,7 +258,7 @@ USE = [
         "share of perfect-balance throughput",
         "throughput / throughput with every rank at the mean rank time, same admissions",
         rests_on=("rank_times", "step_times"),
-        of_steps=lambda steps: steps.balanced_ms / steps.totals.time_ms,
+        of_steps=lambda steps: steps.totals.balanced_ms / steps.totals.time_ms,
         ratio=("balanced_ms", "time_ms"),
     ),
     Metric(

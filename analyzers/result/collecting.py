@@ -6,16 +6,15 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lbal.analyzers.barrier.apart import Apart, ApartFold
+from lbal.analyzers.barrier.apart import Apart
 from lbal.analyzers.barrier.single_steps import StepRange, StepWindow, Timeline
-from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
+from lbal.analyzers.barrier.thinned import LoadThinner
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.result.result import Run
 
 if TYPE_CHECKING:
-    from lbal.analyzers.barrier.accounts import BarrierAccounts
+    from lbal.analyzers.barrier.folded import AccountFold
     from lbal.analyzers.barrier.known_part import Load
-    from lbal.analyzers.barrier.step_time import StepTimeModel
     from lbal.analyzers.trace.trace import StepArrays
 
 
@@ -34,13 +33,11 @@ class Drawing:
             StepWindow(self.range, runs) if "timeline" in self.needs else None,
         )
 
-    def apart(self, accounts: BarrierAccounts, lacks: Load | None) -> Apart | None:
+    def apart(self, fold: AccountFold, lacks: Load | None) -> Apart | None:
         """How far the ranks of a trace are apart over the steps; None where nothing is drawn, or there is one rank."""
-        if "series" not in self.needs or accounts.dp_size == 1:
+        if "series" not in self.needs or fold.totals.dp_size == 1:
             return None
-        fold = ApartFold(len(accounts), lacks)
-        fold.add(accounts)
-        return fold.apart()
+        return fold.apart.apart(lacks)
 
     def notes(self, runs: Sequence[Run]) -> list[str]:
         """Which steps a trace leaves out. Raises `UsageError` where it would have none."""
@@ -72,12 +69,12 @@ class Watch:
         if self._window is not None:
             self._window.add(steps)
 
-    def drawn(self, run: Run, accounts: BarrierAccounts, model: StepTimeModel) -> Run:
+    def drawn(self, run: Run, fold: AccountFold) -> Run:
         """The run with what was asked for; its series are over the accounted steps."""
         if self._thinner is not None:
-            run = replace(run, drawn=StepSeries.of(accounts, self._thinner.load_map()).rounded())
+            run = replace(run, drawn=fold.series.series(self._thinner.load_map()).rounded())
         if self._window is not None:
-            run = replace(run, timeline=self._window.timeline(model))
+            run = replace(run, timeline=self._window.timeline(fold.model))
         return run
 
 

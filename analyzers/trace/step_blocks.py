@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lbal.analyzers.trace.trace import StepArrays, Trace
+
+BLOCK_CELLS = 1 << 19
+"""Steps times ranks of a block of `even`: some 4 MB of each of its arrays."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +28,81 @@ class StepBlocks:
     blocks: Callable[[], Iterator[StepArrays]]
     unknown: tuple[str, ...] = ()
     """The loads that the trace lacks: NaN throughout."""
+    in_memory: bool = False
+    """Whether all are one block, so that changing them once is better than each time they are gone through."""
 
     @classmethod
     def of(cls, steps: StepArrays) -> StepBlocks:
         """Steps that are in memory, as one block."""
-        return cls(len(steps), steps.dp_size, lambda: iter([steps] if len(steps) else []))
+        return cls(len(steps), steps.dp_size, lambda: iter([steps] if len(steps) else []), in_memory=True)
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[StepArrays]:
         return self.blocks()
+
+    def tells(self, name: str) -> bool:
+        """Whether the steps have this field of `StepArrays`."""
+        return getattr(next(iter(self)), name) is not None
+
+    def even(self) -> StepBlocks:
+        """The same steps, cut by a rule that knows the numbers of steps and ranks alone.
+
+        Sums that are taken block by block are then the same to the last bit, however the trace was read.
+        """
+        size = max(1, BLOCK_CELLS // self.dp_size)
+        if self.count <= size:
+            return StepBlocks.of(self.joined())
+        return StepBlocks(self.count, self.dp_size, lambda: self._cut(size), self.unknown)
+
+    def changed(self, change: Callable[[StepArrays], StepArrays], count: int, dp_size: int) -> StepBlocks:
+        """What `change` makes of each block: `count` steps of `dp_size` ranks in all."""
+        return self.replaced(lambda: (new for new in map(change, self.blocks()) if len(new)), count, dp_size)
+
+    def replaced(
+        self, blocks: Callable[[], Iterator[StepArrays]], count: int | None = None, dp_size: int | None = None
+    ) -> StepBlocks:
+        """Other blocks that are made of these; as many steps and ranks as here where no other numbers are given."""
+        count, dp_size = self.count if count is None else count, dp_size or self.dp_size
+        if self.in_memory:
+            return StepBlocks.of(joined(blocks(), count))
+        return StepBlocks(count, dp_size, blocks)
+
+    def rows(self, rows: slice) -> StepBlocks:
+        """The steps from `rows.start` on and before `rows.stop`."""
+        start, stop, _ = rows.indices(self.count)
+        if stop - start == self.count:
+            return self
+        return self.replaced(lambda: self._within(start, stop), max(stop - start, 0))
+
+    def series(self, value: Callable[[StepArrays], NDArray[Any]]) -> NDArray[Any]:
+        """(S,) one value of each step."""
+        return np.concatenate([value(steps) for steps in self])
+
+    def _cut(self, size: int) -> Iterator[StepArrays]:
+        parts: list[StepArrays] = []
+        count = 0
+        for steps in self.blocks():
+            row = 0
+            while row < len(steps):
+                parts.append(steps.part(slice(row, row + size - count)))
+                row, count = row + len(parts[-1]), count + len(parts[-1])
+                if count == size:
+                    yield joined(parts, count)
+                    parts, count = [], 0
+        if parts:
+            yield joined(parts, count)
+
+    def _within(self, start: int, stop: int) -> Iterator[StepArrays]:
+        row = 0
+        for steps in self.blocks():
+            first, last = max(start - row, 0), min(stop - row, len(steps))
+            row += len(steps)
+            if first < last:
+                yield steps.part(slice(first, last))
+            if row >= stop:
+                return
 
     def joined(self) -> StepArrays:
         """All of them together in memory: made once, and not to be written to."""
@@ -59,6 +127,11 @@ def joined(parts: Iterable[StepArrays], count: int) -> StepArrays:
                 arrays[name][row : row + len(part)] = part
         row += len(steps)
     return StepArrays(**arrays)
+
+
+def blocks_of(trace: Trace) -> StepBlocks:
+    """The steps of a trace that has steps, in even blocks."""
+    return (StepBlocks.of(trace.step_arrays()) if trace.blocks is None else trace.blocks).even()
 
 
 def tables_of(trace: Trace, most_rows: int) -> Iterator[pl.DataFrame]:

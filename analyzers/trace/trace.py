@@ -153,7 +153,7 @@ class StepArrays:
         parts: dict[str, Any] = {name: None if array is None else array[where] for name, array in vars(self).items()}
         return StepArrays(**parts)
 
-    def of_ranks(self, ranks: NDArray[np.bool_]) -> StepArrays:
+    def of_ranks(self, ranks: NDArray[np.bool_] | list[int]) -> StepArrays:
         """The same steps with only the chosen ranks as columns."""
         parts: dict[str, Any] = {
             name: array[:, ranks] if array is not None and array.ndim > 1 else array

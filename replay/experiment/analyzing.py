@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
 from lbal.analyzers.analysis.look import Idle, Look, MixedSteps, Server
 from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
@@ -28,6 +26,7 @@ from lbal.analyzers.models.choice import ModelChoice
 from lbal.analyzers.requests.demand import demand
 from lbal.analyzers.result.collecting import Drawing
 from lbal.analyzers.result.result import Result, Run, input_record
+from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import Trace
 from lbal.analyzers.wording.energy import analysis_counterfactual
 from lbal.analyzers.wording.findings import (
@@ -132,8 +131,9 @@ def _step_result(
     view = analysis.energy
     assert view is not None
     watch = drawing.watch()
-    watch.see(analysis.steps)
-    run = watch.drawn(_run(trace, analysis, view), analysis.accounts, analysis.model)
+    for block in analysis.steps:
+        watch.see(block)
+    run = watch.drawn(_run(trace, analysis, view), analysis.accounts)
     run = replace(run, apart=drawing.apart(analysis.accounts, analysis.known.lacks))
     run = without_unknown(run, analysis.known, trace.meta.resolution)
     config = {
@@ -173,9 +173,11 @@ def _look(trace: Trace, analysis: StepAnalysis, run: Run, window: Window, slots:
     known, meta = analysis.known, trace.meta
     idle = Idle(run.metrics["barrier_idle_fraction"].value, run.attribution, analysis.slow_ranks)
     server = Server(known.ranks, known.lacks, slots, meta.kv_capacity, meta.resolution)
-    whole = trace.step_arrays() if window == "all" else None
-    seen = analysis.steps if whole is None else whole.of_ranks(np.isin(np.arange(whole.dp_size), known.ranks))
-    return Look.at([analysis.steps], server, idle, MixedSteps.at([seen]))
+    seen = analysis.steps
+    if window == "all":
+        ranks, seen = list(known.ranks), blocks_of(trace)
+        seen = seen.changed(lambda block: block.of_ranks(ranks), len(seen), len(ranks))
+    return Look.at(analysis.steps, server, idle, MixedSteps.at(seen if seen.tells("prefill_tokens") else ()))
 
 
 def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:
@@ -189,14 +191,14 @@ def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:
         metrics=analysis.metrics,
         ranks=ranks,
         attribution=attribution(accounts),
-        worst_steps=worst_steps(accounts),
+        worst_steps=worst_steps(accounts.worst),
         details={
             "rank_times": analysis.rank_times,
             "step_times": analysis.step_times,
             **({"unavailable": dict(analysis.undefined)} if analysis.undefined else {}),
         },
         headroom=analysis.headroom,
-        series=step_series(accounts, analysis.model, view, outputs),
+        series=step_series(accounts, view, outputs),
     )
 
 

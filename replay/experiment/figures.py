@@ -17,7 +17,8 @@ from lbal.analyzers.barrier.bounds import (
 )
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.barrier.totals import RunTotals, WindowSteps
+from lbal.analyzers.barrier.totals import RunTotals
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.energy.binned_sums import step_series
 from lbal.analyzers.energy.figures import energy_figures, saving_figures
 from lbal.analyzers.energy.power import EnergyView
@@ -38,12 +39,10 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
 
     With a view of energy, whose curves the replay must have been given, there are figures of energy too.
     """
-    replayed, accounts = windowed.replayed, windowed.accounts
-    model, policy = replayed.step_model, replayed.policy
+    replayed, fold = windowed.replayed, windowed.fold
+    policy = replayed.policy
     capacity = replayed.trace.meta.config.get("kv_capacity")
-    figures = step_figures(
-        WindowSteps(accounts, model, replayed.trace.meta.max_num_seqs, windowed.makespan_ms, capacity)
-    )
+    figures = step_figures(WindowSteps(fold, replayed.trace.meta.max_num_seqs, windowed.makespan_ms, capacity))
     latency = request_metrics(windowed.requests, windowed.waited_steps)
     # Prefill is not modelled, so a time to first token would leave out most of it.
     latency = {name: value for name, value in latency.items() if not name.startswith("ttft")}
@@ -59,15 +58,15 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
             "looks_at": policy.looks_at,
             "staleness": _staleness(policy),
             "uses_true_lengths": policy.uses_true_lengths,
-            "step_ms_mean": float(accounts.step_ms.mean()),
+            "step_ms_mean": fold.totals.time_ms / len(fold),
             **windowed.of_run,
         },
         metrics=metrics,
-        ranks=rank_table(accounts),
-        attribution=attribution(accounts),
-        worst_steps=worst_steps(accounts),
+        ranks=rank_table(fold),
+        attribution=attribution(fold),
+        worst_steps=worst_steps(fold.worst),
         solver=replayed.statistics,
-        series=step_series(accounts, model, view, windowed.requests["output_tokens"].to_numpy()),
+        series=step_series(fold, view, windowed.requests["output_tokens"].to_numpy()),
     )
 
 

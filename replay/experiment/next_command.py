@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import Trace
 from lbal.replay.experiment.request_logs import ANY_LOG, OWN_LINES, request_log
 from lbal.replay.experiment.suited import RECORDED, suited_policies
@@ -55,8 +56,7 @@ def after_steps(
 
 def most_running(trace: Trace) -> int:
     """The largest number of running requests of a rank: as many slots as it has at least; 1 if none is known."""
-    running = trace.step_arrays().num_running
-    return max(1, int(np.nanmax(running))) if np.isfinite(running).any() else 1
+    return max([1, *(int(np.nan_to_num(block.num_running).max()) for block in blocks_of(trace))])
 
 
 def _which_log(trace: Trace, slots: int | None) -> str:

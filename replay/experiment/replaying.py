@@ -120,10 +120,7 @@ def replay_result(
         windowed.append(Windowed.of(replayed, scenario.window))
         on_replay(replayed)
     result = _result(trace, scenario, windowed, notes, display, bands=options.bands, sized=sized)
-    runs = [
-        watch.drawn(run, each.accounts, each.replayed.step_model)
-        for run, each, watch in zip(result.runs, windowed, watches, strict=True)
-    ]
+    runs = [watch.drawn(run, each.fold) for run, each, watch in zip(result.runs, windowed, watches, strict=True)]
     return replace(result, runs=runs, notes=[*result.notes, *drawing.notes(runs)])
 
 

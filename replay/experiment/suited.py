@@ -17,6 +17,7 @@ from lbal.analyzers.calibration.calibration import calibrate, predicted_step_ms,
 from lbal.analyzers.calibration.rank_times import explained
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.trace.step_blocks import StepBlocks
 from lbal.analyzers.trace.trace import StepArrays, Trace
 from lbal.analyzers.wording.numbers import count, listed, percent
 from lbal.replay.policy.policy import Binding
@@ -95,7 +96,7 @@ def _stand_in(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, str]
         return neither
     if steps.compute_ms is None:
         return neither
-    fitted = explained(steps, default).model
+    fitted = explained(StepBlocks.of(steps), default).model
     if _median_error(steps, fitted) >= _median_error(steps, default):
         return neither
     return fitted, "the fit of its rank times is taken, whose coefficients are not sure"

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lbal.analyzers.barrier.accounts import BarrierAccounts, join
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.totals import RunTotals
 from lbal.analyzers.barrier.window import Landmarks, Window
 from lbal.analyzers.trace.trace import FloatArray, IntArray
@@ -41,9 +42,14 @@ class Windowed:
         return self._accounts(self.replayed.accounts)
 
     @cached_property
+    def fold(self) -> AccountFold:
+        """What figures need of them."""
+        return AccountFold.of(self.accounts, self.replayed.step_model)
+
+    @property
     def totals(self) -> RunTotals:
         """Their sums."""
-        return RunTotals.of(self.accounts, self.replayed.step_model)
+        return self.fold.totals
 
     @cached_property
     def by_slopes(self) -> list[BarrierAccounts]:

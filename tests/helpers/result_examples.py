@@ -6,9 +6,10 @@ import numpy as np
 
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.barrier.thinned import LoadThinner, StepSeries
-from lbal.analyzers.barrier.totals import WindowSteps
+from lbal.analyzers.barrier.thinned import LoadThinner
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.metrics import measure, step_figures
 from lbal.analyzers.models.power_models import power_presets
 from lbal.analyzers.result.result import Result, Run
@@ -35,15 +36,16 @@ def run_of(label, count=50, ranks=4, seed=0):
         thinner.add(steps)
         part = account(steps, MODEL, measured=False)
         accounts = part if accounts is None else accounts + part
-    figures = step_figures(WindowSteps(accounts, MODEL, 32, float(accounts.step_ms.sum())))
+    fold = AccountFold.of(accounts, MODEL)
+    figures = step_figures(WindowSteps(fold, 32, fold.totals.time_ms))
     return Run(
         label=label,
         policy=label,
         metrics={name: measure(name, value, "modelled") for name, value in figures.items()},
-        ranks=rank_table(accounts),
-        attribution=attribution(accounts),
+        ranks=rank_table(fold),
+        attribution=attribution(fold),
         worst_steps=worst_steps(accounts),
-        drawn=StepSeries.of(accounts, thinner.load_map()).rounded(),
+        drawn=fold.series.series(thinner.load_map()).rounded(),
     )
 
 

@@ -15,6 +15,7 @@ import lbal
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.calibration.rank_times import explained
 from lbal.analyzers.result.result import Result
+from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace, TraceMeta
 from tests.helpers.all_placements import least_idle_ms
 
@@ -136,7 +137,7 @@ def test_the_causes_are_those_that_the_loads_were_made_with(constant_ms, model):
 def test_a_slow_rank_is_named_and_its_interval_excludes_1():
     trace, _singles = served(3, steps=300, ranks=3, constant_ms=5.0, factor=np.array([1.0, 1.0, 1.4]))
     assert "rank 2 takes 1.40x the time that its load explains" in " ".join(lbal.analyze(trace).notes)
-    factor = explained(trace.step_arrays(), StepTimeModel("other", 0.03, 1e-8)).factors[2]
+    factor = explained(blocks_of(trace), StepTimeModel("other", 0.03, 1e-8)).factors[2]
     assert factor is not None
     assert 1 < factor.low <= 1.4 <= factor.high + 1e-6
 

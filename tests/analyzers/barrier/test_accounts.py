@@ -11,8 +11,9 @@ from reference_accounting import plain_account
 
 from lbal.analyzers.barrier.accounts import CAUSES, PowerCurves, account
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.barrier.totals import WindowSteps
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.metrics import step_figures
 from lbal.analyzers.trace.trace import StepArrays
 
@@ -39,7 +40,7 @@ def test_two_ranks_three_steps_by_hand():
     assert accounts.balance_ratio.tolist() == pytest.approx([2 / 3, 1, 1 / 2])
     assert accounts.rank_idle_ms.tolist() == [5, 0]
     assert accounts.rank_straggler.tolist() == [0.5, 2.5], "two equally slow ranks count half each"
-    metrics = step_figures(WindowSteps(accounts, MODEL, max_num_seqs=2, makespan_ms=41.0))
+    metrics = step_figures(WindowSteps(AccountFold.of(accounts, MODEL), max_num_seqs=2, makespan_ms=41.0))
     assert metrics["barrier_idle_fraction"] == pytest.approx(5 / (2 * 41))
     assert metrics["barrier_idle_rank_seconds"] == pytest.approx(0.005)
     assert metrics["imbalance_tokens_mean"] == pytest.approx(100)
@@ -61,7 +62,7 @@ def test_causes_by_hand():
 
 def test_length_is_negative_where_short_requests_make_up_for_their_number():
     accounts = account(steps_of([[100, 100]], [[1, 3]]), MODEL, measured=False)
-    shares = attribution(accounts)
+    shares = attribution(AccountFold.of(accounts, MODEL))
     assert shares["count"] > 0 > shares["length"]
 
 
@@ -111,10 +112,11 @@ def test_causes_add_up_to_the_idle(loads):
     accounts = account(steps_of(*loads), MODEL, measured=False)
     assert accounts.causes_ms.sum(axis=1) == pytest.approx(accounts.idle_ms, abs=1e-9)
     assert accounts.rank_causes_ms.sum(axis=1) == pytest.approx(accounts.rank_idle_ms, abs=1e-9)
-    assert sum(attribution(accounts).values()) == pytest.approx(
-        step_figures(WindowSteps(accounts, MODEL, None, 1.0))["barrier_idle_fraction"]
+    fold = AccountFold.of(accounts, MODEL)
+    assert sum(attribution(fold).values()) == pytest.approx(
+        step_figures(WindowSteps(fold, None, 1.0))["barrier_idle_fraction"]
     )
-    assert sum(rank["straggler_fraction"] for rank in rank_table(accounts)) == pytest.approx(1)
+    assert sum(rank["straggler_fraction"] for rank in rank_table(fold)) == pytest.approx(1)
     assert (accounts.idle_fraction < 1).all()
     assert (accounts.idle_ms >= 0).all()
 
@@ -152,7 +154,7 @@ def test_a_slow_rank_waits_less_and_what_its_speed_adds_is_told_apart():
         "speed": 2,
         "unexplained": 0,
     }
-    metrics = step_figures(WindowSteps(accounts, model, None, 14.0))
+    metrics = step_figures(WindowSteps(AccountFold.of(accounts, model), None, 14.0))
     assert metrics["kv_time_fraction"] == pytest.approx(2 / 14)
 
 

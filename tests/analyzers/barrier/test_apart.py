@@ -25,10 +25,10 @@ def apart_of(tokens, running, lacks=None):
 
 
 def folded(parts, lacks=None):
-    fold = ApartFold(sum(map(len, parts)), lacks)
+    fold = ApartFold(sum(map(len, parts)))
     for part in parts:
         fold.add(part)
-    return fold.apart()
+    return fold.apart(lacks)
 
 
 def plain(loads, width):

@@ -17,13 +17,19 @@ from lbal.analyzers.barrier.thinned import (
     MOST_MAP_RANKS,
     MOST_MAP_STEPS,
     LoadThinner,
-    StepSeries,
+    SeriesFold,
 )
 from lbal.analyzers.trace.trace import StepArrays
 
 
 def accounts_of(count, ranks=3):
     return account(steps_of(count, ranks), MODEL, measured=False)
+
+
+def series_of(accounts):
+    fold = SeriesFold(len(accounts))
+    fold.add(accounts)
+    return fold.series()
 
 
 def map_of(steps, pieces):
@@ -35,7 +41,7 @@ def map_of(steps, pieces):
 
 def test_a_short_run_is_drawn_step_by_step():
     accounts = accounts_of(5)
-    series = StepSeries.of(accounts)
+    series = series_of(accounts)
     assert series.steps_per_bucket == 1
     assert series.first_step.tolist() == series.last_step.tolist() == [0, 1, 2, 3, 4]
     assert series.idle_fraction == pytest.approx(accounts.idle_fraction)
@@ -45,7 +51,7 @@ def test_a_short_run_is_drawn_step_by_step():
 @pytest.mark.parametrize("count", [MOST_BUCKETS, MOST_BUCKETS + 1, 3 * MOST_BUCKETS + 7])
 def test_thinning_keeps_the_whole_idle_time_the_highest_peak_and_every_step(count):
     accounts = accounts_of(count)
-    series = StepSeries.of(accounts)
+    series = series_of(accounts)
     assert len(series.first_step) <= MOST_BUCKETS
     assert series.idle_fraction_max.max() == accounts.idle_fraction.max()
     sizes = series.last_step - series.first_step + 1
@@ -58,7 +64,7 @@ def test_thinning_keeps_the_whole_idle_time_the_highest_peak_and_every_step(coun
 
 def test_a_step_that_idles_altogether_counts_in_the_last_bin():
     steps = StepArrays(np.arange(1), np.array([[0.0, 1e9]]), np.array([[0.0, 1.0]]), step_ms=np.array([1e5]))
-    series = StepSeries.of(account(steps, MODEL, measured=False))
+    series = series_of(account(steps, MODEL, measured=False))
     assert series.idle_bins.sum() == 1
     assert len(series.idle_bins) == IDLE_BINS
 

@@ -9,6 +9,7 @@ from lbal.analyzers.analysis.analysis import analyze_steps
 from lbal.analyzers.barrier.figures import attribution
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.calibration.rank_times import explained
+from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
 
 TRUE = StepTimeModel("true", 0.02, 23.3e-9, 232e-6)
@@ -48,7 +49,7 @@ def test_a_lightly_loaded_rank_is_not_called_slow(own_ms, given):
 
 
 def test_constant_and_slopes_are_found_again():
-    found = explained(lightly_loaded(5.0).step_arrays(), FALLBACK)
+    found = explained(blocks_of(lightly_loaded(5.0)), FALLBACK)
     assert found.constant_ms == pytest.approx(5.0, abs=0.1)
     assert found.model.per_token_s == pytest.approx(TRUE.per_token_s, rel=0.05)
     assert found.model.per_request_s == pytest.approx(TRUE.per_request_s, rel=0.05)
@@ -56,7 +57,7 @@ def test_constant_and_slopes_are_found_again():
 
 
 def test_a_slow_rank_is_named_with_a_constant_part_too():
-    found = explained(lightly_loaded(5.0, slow=1.25).step_arrays(), FALLBACK)
+    found = explained(blocks_of(lightly_loaded(5.0, slow=1.25)), FALLBACK)
     assert list(found.slow_ranks) == [5]
     factor = found.factors[5]
     assert factor.low <= 1.25 <= factor.high
@@ -65,7 +66,7 @@ def test_a_slow_rank_is_named_with_a_constant_part_too():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_makes_no_rank_slow(seed):
-    assert explained(lightly_loaded(5.0, seed=seed, steps=80, noise=0.3).step_arrays(), FALLBACK).slow_ranks == {}
+    assert explained(blocks_of(lightly_loaded(5.0, seed=seed, steps=80, noise=0.3)), FALLBACK).slow_ranks == {}
 
 
 def test_a_rank_without_work_saves_the_constant_part_too():

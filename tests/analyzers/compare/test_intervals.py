@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.folded import MOST_BINS, AccountFold, bin_edges
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.energy.binned_sums import MOST_BINS, bin_edges, columns_of, rebinned, step_series
+from lbal.analyzers.energy.binned_sums import columns_of, rebinned, step_series
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.statistics.student import Interval, mean_interval, t_beyond, t_quantile
 from lbal.analyzers.trace.trace import StepArrays
@@ -72,7 +73,7 @@ def accounts_of(count, seed=0):
 @pytest.mark.parametrize("count", [1, 7, 128, 129, 1000])
 def test_the_sums_of_a_series_are_those_of_the_run(count):
     accounts, model = accounts_of(count)
-    columns = columns_of(step_series(accounts, model, None))
+    columns = columns_of(step_series(AccountFold.of(accounts, model), None))
     assert {len(values) for values in columns.values()} == {min(count, MOST_BINS)}
     assert columns["steps"].sum() == count
     assert columns["time_ms"].sum() == pytest.approx(accounts.step_ms.sum(), rel=1e-8)

@@ -12,6 +12,7 @@ import pytest
 
 from lbal.analyzers.analysis.analysis import analyze_steps
 from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.energy.binned_sums import columns_of, step_series
 from lbal.analyzers.energy.power import EnergyView
@@ -33,7 +34,7 @@ NEW = Metric(
     "KV tokens of a rank, mean",
     "mean over steps of sum(L) / G",
     rests_on=("loads",),
-    of_steps=lambda steps: steps.accounts.total_kv_tokens.mean() / steps.accounts.dp_size,
+    of_steps=lambda steps: steps.totals.kv_tokens / steps.totals.steps / steps.totals.dp_size,
     shown={"comparison": 35},
 )
 
@@ -142,7 +143,7 @@ def test_every_ratio_is_of_sums_that_a_run_stores():
     steps = StepArrays(np.arange(2), np.ones((2, 2)), np.ones((2, 2)))
     accounts = account(steps, MODEL, measured=False)
     view = EnergyView(power_presets()["h200"], 1)
-    stored = set(columns_of(step_series(accounts, MODEL, view)))
+    stored = set(columns_of(step_series(AccountFold.of(accounts, MODEL), view)))
     assert {column for metric in METRICS.values() for column in metric.ratio or ()} == stored
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import lbal
 from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import StepTimeModel
-from lbal.analyzers.barrier.totals import WindowSteps
+from lbal.analyzers.barrier.window_steps import WindowSteps
 from lbal.analyzers.metrics import METRICS, SPREAD_ROWS, step_figures, undefined_figures
 from lbal.analyzers.trace.trace import StepArrays
 from lbal.cli.reports.parts.spread import spread_table
@@ -29,7 +30,7 @@ def window_of(tokens, running, step_ms=None):
     arrays = [np.array(loads, float) for loads in (tokens, running)]
     steps = StepArrays(np.arange(len(tokens)), *arrays, step_ms=None if step_ms is None else np.array(step_ms, float))
     accounts = account(steps, MODEL, measured=False)
-    return WindowSteps(accounts, MODEL, None, float(accounts.step_ms.sum()))
+    return WindowSteps(AccountFold.of(accounts, MODEL), None, float(accounts.step_ms.sum()))
 
 
 def plain_figures(name, loads):
