@@ -15,9 +15,11 @@ from lbal.cli.options.options import (
     FormatName,
     GpusPerRank,
     Inputs,
+    KvCapacity,
     Outputs,
     PowerModel,
     RankRegex,
+    RanksOfLog,
     RankSpeed,
     RunIndex,
     StepModel,
@@ -41,10 +43,8 @@ def analyze(
         int | None,
         typer.Option("--max-num-seqs", metavar="B", min=1, max=1 << 24, help="Slots per rank, if the trace lacks it."),
     ] = None,
-    kv_capacity: Annotated[
-        int | None,
-        typer.Option("--kv-capacity", metavar="TOKENS", min=1, help="KV tokens per rank, for logs that tell per cent."),
-    ] = None,
+    dp_size: RanksOfLog = None,
+    kv_capacity: KvCapacity = None,
     window: WindowName = "all",
     steps: StepsShown = None,
     output: Outputs = None,
@@ -72,7 +72,7 @@ def analyze(
 
     outputs = output or []
     reading = Reading(
-        traces, format_name, strict, rank_regex, run_index, kv_capacity, time_unit=time_unit, columns=columns
+        traces, format_name, strict, rank_regex, run_index, kv_capacity, dp_size, time_unit=time_unit, columns=columns
     )
     one_of(window, WINDOWS, "window")
     models = ModelChoice(step_model, rank_speed or [], power_model, gpus_per_rank, costs)

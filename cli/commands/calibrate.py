@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lbal.cli.options.options import AsJson, Force, FormatName, Inputs, RankRegex, RunIndex, Strict
+from lbal.cli.options.options import (
+    AsJson,
+    Force,
+    FormatName,
+    Inputs,
+    KvCapacity,
+    RankRegex,
+    RanksOfLog,
+    RunIndex,
+    Strict,
+)
 from lbal.cli.options.reading import Reading
 
 TARGETS = {".json": "the model"}
@@ -33,6 +43,8 @@ def calibrate(
     strict: Strict = False,
     rank_regex: RankRegex = None,
     run_index: RunIndex = None,
+    dp_size: RanksOfLog = None,
+    kv_capacity: KvCapacity = None,
 ) -> None:
     """Fit the coefficients of a step-time model to the recorded steps of a trace, and say how far to trust them."""
     from lbal.analyzers.analysis.calibrating import calibrate as calibrated
@@ -40,7 +52,7 @@ def calibrate(
     from lbal.analyzers.output.targets import check_targets, suffix_of
     from lbal.cli.output.console import deliver
 
-    reading = Reading(traces, format_name, strict, rank_regex, run_index)
+    reading = Reading(traces, format_name, strict, rank_regex, run_index, kv_capacity, dp_size)
     if output is not None:
         suffix_of(output, TARGETS)
         check_targets([output], force=force, reads=reading.files())

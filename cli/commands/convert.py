@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from lbal.cli.options.options import ColumnNames, Force, FormatName, Inputs, RankRegex, RunIndex, Strict, TimeUnitName
+from lbal.cli.options.options import (
+    ColumnNames,
+    Force,
+    FormatName,
+    Inputs,
+    KvCapacity,
+    RankRegex,
+    RanksOfLog,
+    RunIndex,
+    Strict,
+    TimeUnitName,
+)
 from lbal.cli.options.reading import Reading
 
 TARGETS = {
@@ -28,6 +39,8 @@ def convert(
     strict: Strict = False,
     rank_regex: RankRegex = None,
     run_index: RunIndex = None,
+    dp_size: RanksOfLog = None,
+    kv_capacity: KvCapacity = None,
     time_unit: TimeUnitName = None,
     columns: ColumnNames = None,
 ) -> None:
@@ -37,7 +50,9 @@ def convert(
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
     from lbal.cli.output.console import binary_stdout, say
 
-    reading = Reading(traces, format_name, strict, rank_regex, run_index, time_unit=time_unit, columns=columns)
+    reading = Reading(
+        traces, format_name, strict, rank_regex, run_index, kv_capacity, dp_size, time_unit=time_unit, columns=columns
+    )
     suffix = None if target == "-" else suffix_of(target, TARGETS, flag="")
     if suffix is not None:
         check_targets([target], force=force, reads=reading.files())

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lbal.cli.options.options import AsJson, ColumnNames, FormatName, Strict, TimeUnitName
+from lbal.cli.options.options import AsJson, ColumnNames, FormatName, RanksOfLog, Strict, TimeUnitName
 from lbal.cli.options.reading import Reading
 
 
@@ -15,6 +15,7 @@ def validate(
     as_json: AsJson = False,
     format_name: FormatName = None,
     strict: Strict = False,
+    dp_size: RanksOfLog = None,
     time_unit: TimeUnitName = None,
     columns: ColumnNames = None,
 ) -> None:
@@ -29,7 +30,7 @@ def validate(
     notes: list[str] = []
     lines: list[str] = []
     for name in traces:
-        reading = Reading([name], format_name, strict, time_unit=time_unit, columns=columns)
+        reading = Reading([name], format_name, strict, dp_size=dp_size, time_unit=time_unit, columns=columns)
         trace = reading.read(steps="counted")
         records.append(input_record(trace))
         notes += [f"note: {trace.meta.source}: {warning}" for warning in trace.meta.warnings]

@@ -21,6 +21,16 @@ RunIndex = Annotated[
     int | None,
     typer.Option("--run-index", metavar="N", help="Run of a log with restarts: 0 is the first (default: the longest)."),
 ]
+RanksOfLog = Annotated[
+    int | None,
+    typer.Option(
+        "--dp-size", metavar="G", min=1, max=1 << 16, help="DP ranks, where the trace does not tell how many there are."
+    ),
+]
+KvCapacity = Annotated[
+    int | None,
+    typer.Option("--kv-capacity", metavar="TOKENS", min=1, help="KV tokens per rank, for logs that tell per cent."),
+]
 TimeUnitName = Annotated[
     str | None,
     typer.Option("--time-unit", metavar="UNIT", help="Unit of a request trace's times: s, ms, us or ns."),

@@ -20,6 +20,7 @@ class Reading:
     rank_regex: str | None = None
     run_index: int | None = None
     kv_capacity: int | None = None
+    dp_size: int | None = None
     time_unit: str | None = None
     columns: str | None = None
 
@@ -45,13 +46,14 @@ class Reading:
             rank_regex=self.rank_regex,
             run_index=self.run_index,
             kv_capacity=self.kv_capacity,
+            dp_size=self.dp_size,
             time_unit=None if self.time_unit is None else one_of(self.time_unit, TIME_UNITS, "time_unit"),
             columns=column_names(self.columns) if self.columns is not None else {},
             steps=steps,
         )
 
     def arguments(self) -> list[str]:
-        """The words of a command line that reads the same trace."""
+        """The words of a command line that reads the same requests; sizes of ranks are those of its replay."""
         flags = {
             "--format": self.format_name,
             "--rank-regex": self.rank_regex,

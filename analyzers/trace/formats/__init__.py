@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from lbal.analyzers.errors import InputError, Parameter, PluginError, UsageError
 from lbal.analyzers.registry import PluginWarning, Registry, guarded
@@ -59,9 +59,24 @@ def read_trace(
         with Source(sources[0].name, stdin) as source:
             found = wanted or detect_format(source)
             if issubclass(found, TraceFormat):
-                return _noted(_read(found, source, options), source)
+                return _sized(_noted(_read(found, source, options), source), options)
             return _joined(found, [_part(found, sources[0], source, options)], source.name, options)
     return _read_several(sources, _label(names, sources), wanted, options, stdin)
+
+
+def _sized(trace: Trace, options: ReadOptions) -> Trace:
+    """The trace with the number of ranks of the options; `UsageError` where they contradict it or its ranks."""
+    size, told = options.dp_size, trace.meta.dp_size
+    if size is None or size == told:
+        return trace
+    if told is not None:
+        raise UsageError(f"{size} does not fit, expected {told}, as {trace.meta.source} tells", parameter="dp_size")
+    ranks = [] if trace.requests is None or "rank" not in trace.requests.columns else [trace.requests["rank"].max()]
+    largest: Any = next((rank for rank in ranks if rank is not None), -1)
+    if size <= largest:
+        expected = f"expected at least {largest + 1}: rank {largest} is there"
+        raise UsageError(f"{size} does not fit, {expected}", parameter="dp_size")
+    return trace.with_meta(dp_size=size)
 
 
 def _noted(trace: Trace, source: Source) -> Trace:
@@ -160,7 +175,7 @@ def _read_several(
             expected=["one, or ", Parameter("format_name"), " with one"],
         )
     found, files = next(iter(parts.items()))
-    trace = _of_one_format(found, files, label, options, stdin)
+    trace = _sized(_of_one_format(found, files, label, options, stdin), options)
     if not refused:
         return trace
     warning = f"{len(refused)} of {len(sources)} files are left out ({_reasons(refused)})"

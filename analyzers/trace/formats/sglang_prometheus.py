@@ -14,7 +14,7 @@ from lbal.analyzers.trace.source import Source
 
 WANTED = re.compile(
     r"(?:ray_)?sglang[:_]("
-    r"num_(?:running|queue|waiting)_reqs|num_used_tokens|kv_used_tokens|decode_sum_seq_lens|max_total_num_tokens"
+    r"num_(?:running|queue|waiting)_reqs|num_used_tokens|kv_used_tokens|decode_sum_seq_lens|token_usage|max_total_num_tokens"
     r"|max_running_requests|gen_throughput|spec_accept_length"
     rf"|{PREFIX}(?:tokens_total|pairs_total|steps_total|(?:token_imbalance_ratio|sync_wait_seconds)_(?:bucket|sum|count))"
     r")"
@@ -23,6 +23,7 @@ COLUMN = {
     "num_running_reqs": "num_running",
     "num_queue_reqs": "num_waiting",
     "num_waiting_reqs": "num_waiting",
+    "token_usage": "kv_fraction",
 }
 TOKENS = ("num_used_tokens", "kv_used_tokens", "decode_sum_seq_lens")
 MANGLED = "series that cannot be read"
@@ -38,6 +39,10 @@ ONE_RANK = (
     "--enable-metrics-for-all-schedulers"
 )
 OWN = "SGLang's own barrier metrics are not in the scrapes: SGLANG_ENABLE_METRICS_DP_ATTENTION=1 (0.5.22 or later)"
+SHARES = (
+    "KV use is told as a share (sglang:token_usage) and no series tells tokens: they are n/a without "
+    "sglang:max_total_num_tokens in the scrape, or --kv-capacity"
+)
 COPIES = "series of one rank stand there for several of its processes (tp_rank, pp_rank): those of the first count"
 
 
@@ -67,7 +72,7 @@ class SglangPrometheusReader(LogReader):
         mangled: list[int] = []
         ranks: set[int | None] = set()
         barrier = BarrierMetrics()
-        timed = count = 0
+        timed = count = shares = tokens = 0
         for number, scrape in enumerate(scrapes(source, WANTED, mangled)):
             count += 1
             timed += scrape.time_ms is not None
@@ -76,9 +81,12 @@ class SglangPrometheusReader(LogReader):
                 _learn(series, rank, records)
                 if values := _values(series, records):
                     ranks.add(rank)
+                    shares, tokens = shares + ("kv_fraction" in values), tokens + ("kv_tokens" in values)
                     records.add(line=scrape.line, rank=rank, step=number, time_ms=scrape.time_ms, **values)
         records.skip(MANGLED, len(mangled))
         records.note(SAMPLES.format(EVERY_STEP))
+        if shares and not (tokens or records.facts.kv_capacity_tokens or options.kv_capacity):
+            records.note(SHARES)
         if len(ranks) == 1:
             records.note(ONE_RANK)
             if timed == count:
@@ -119,7 +127,7 @@ def _values(series: dict[str, float], records: RankStepsBuilder) -> dict[str, fl
     tokens = next((series[kind] for kind in TOKENS if kind in series), None)
     if tokens is not None:
         values["kv_tokens"] = tokens
-    if not values.keys() & {"num_running", "kv_tokens"}:
+    if not values.keys() & {"num_running", "kv_tokens", "kv_fraction"}:
         return {}
     running, throughput = values.get("num_running", 0.0), series.get("gen_throughput", 0.0)
     if throughput > 0 < running:

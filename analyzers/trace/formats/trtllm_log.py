@@ -110,7 +110,8 @@ class TrtllmLogReader(LogReader):
             records.note(PADDED)
         if np.isfinite(columns["step_ms"]).any():
             records.note(WAITS)
-        if np.isnan(columns["kv_tokens"]).all():
+        has_use = bool(np.isfinite(columns["kv_fraction"]).any())
+        if np.isnan(columns["kv_tokens"]).all() and not (has_use and options.kv_capacity):
             records.note(NO_TOKENS)
 
 

@@ -12,7 +12,7 @@ from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.reading.log_lines import plain_head
 from lbal.analyzers.trace.reading.rank_steps import Alignment, RankStepsBuilder
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import Resolution, Trace
+from lbal.analyzers.trace.trace import MAX_RANKS, MAX_TOKENS, Resolution, Trace
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
@@ -35,6 +35,8 @@ class ReadOptions:
     """Which run to read of a log with restarts: 0 is the first, -1 the last; None is the longest."""
     kv_capacity: int | None = None
     """KV tokens that fit on a rank, for logs that tell the use in per cent."""
+    dp_size: int | None = None
+    """The number of ranks, where the trace does not tell it; those that are not in it are unseen ranks."""
     time_unit: TimeUnit | None = None
     """Unit of the times of a request trace, where its format leaves it open or a file differs from its format."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +44,12 @@ class ReadOptions:
     steps: Literal["table", "blocks", "counted"] = "table"
     """What becomes of steps: a table; blocks of a trace that may be larger than memory, where the format can give
     them; or, of such a trace, nothing but their number, once they are checked."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for a size that cannot be."""
+        for name, size, most in (("dp_size", self.dp_size, MAX_RANKS), ("kv_capacity", self.kv_capacity, MAX_TOKENS)):
+            if size is not None and not 1 <= size <= most:
+                raise UsageError(f"{size} does not fit, expected a whole number from 1 to {most:,}", parameter=name)
 
     def ms_per_unit(self, unit: str, ms_per_unit: float) -> float:
         """Milliseconds of a unit of time: of the one that was asked for, else of the one of the format.

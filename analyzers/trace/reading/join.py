@@ -26,6 +26,7 @@ from lbal.analyzers.trace.trace import LOADS, FloatArray, Resolution, StepArrays
 
 FILES_SHOWN = 16
 NO_RANK = "records without a rank"
+ASSUMED = "the log does not tell the number of ranks: {} {} assumed, as no rank is above {}; --dp-size G tells another"
 OTHER_RUNS = "records of other runs"
 RESOLUTIONS: tuple[Resolution, ...] = ("step", "sampled", "interval")
 
@@ -69,7 +70,7 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
         raise InputError(label, f"has no records of a known rank{_counted(report.excluded)}", expected="some")
     records = _one_run(records, reader, options, report)
     alignment, resolution = _weakest(framed)
-    dp_size = _dp_size(framed, records)
+    dp_size = _dp_size(framed, records, options, report)
     with_pauses = any(part.records.times_hold_pauses for part in filled)
     if alignment == "step":
         idle = all(part.records.gaps_are_idle for part in filled)
@@ -80,7 +81,7 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     for reason, count in aligned.left_out.items():
         report.leave_out(reason, count)
     report.warnings += aligned.warnings
-    meta = _meta(reader, framed, logs, label, report, dp_size)
+    meta = _meta(reader, framed, logs, label, report, dp_size, options)
     meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution})
     return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
 
@@ -200,11 +201,25 @@ def _weakest(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> tuple[Alignment,
     return alignment, resolution
 
 
-def _dp_size(framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFrame) -> int:
-    """The number of ranks that the logs tell, and at least what their ranks ask for."""
-    told = [part.records.facts.dp_size or 0 for part, _frame in framed]
+def _dp_size(
+    framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFrame, options: ReadOptions, report: _Report
+) -> int:
+    """The number of ranks: what the logs tell, else what the options say, else as many as the largest rank asks for.
+
+    Raises `UsageError` where the options contradict the logs or their ranks.
+    """
+    told: int = max(part.records.facts.dp_size or 0 for part, _frame in framed)
     largest: Any = records["rank"].max()
-    return max(*told, int(largest) + 1)
+    seen, size = int(largest) + 1, options.dp_size
+    if size is None:
+        if not told:
+            report.warn(ASSUMED.format(seen, "are" if seen > 1 else "is", largest))
+        return max(told, seen)
+    if size < seen:
+        raise UsageError(f"{size} does not fit, expected at least {seen}: rank {largest} is there", parameter="dp_size")
+    if told and told != size:
+        raise UsageError(f"{size} does not fit, expected {told}: the log tells dp_size={told}", parameter="dp_size")
+    return size
 
 
 def _meta(
@@ -214,6 +229,7 @@ def _meta(
     label: str,
     report: _Report,
     dp_size: int,
+    options: ReadOptions,
 ) -> TraceMeta:
     facts = [log.facts for log in logs]
     unseen = sorted(set(range(dp_size)) - {rank for _part, frame in framed for rank in frame["rank"].unique()})
@@ -243,7 +259,7 @@ def _meta(
         engine_version=_agreed([fact.engine_version for fact in facts], "version", report),
         dp_size=dp_size,
         max_num_seqs=slots,
-        kv_capacity=capacities.pop() if len(capacities) == 1 else None,
+        kv_capacity=options.kv_capacity or (capacities.pop() if len(capacities) == 1 else None),
         time_unit=reader.time_unit,
         time_origin=_agreed([fact.time_origin for fact in facts], "time origin", report),
         sha256=None if alone is None else alone.sha256,

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
+
 from engine_logs.known_run import KnownRun
 from engine_logs.renderer import EXACT, Line, Renderer, Rounding
 from engine_logs.scraped import looks, scrapes
@@ -52,6 +54,7 @@ def series(run: KnownRun, step: int) -> Iterator[Line]:
         ("num_running_reqs", run.num_running),
         ("num_queue_reqs", run.num_waiting),
         ("num_used_tokens", run.kv_tokens),
+        ("token_usage", np.round(run.kv_tokens / run.kv_capacity, 4)),
         ("gen_throughput", run.num_running / run.step_ms[:, None] * 1e3),
     ):
         yield Line(f"# TYPE sglang:{name} gauge")
