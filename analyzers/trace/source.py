@@ -26,6 +26,8 @@ WIDE_HEAD_BYTES = 1 << 22
 """How far into a log its first line with data is looked for: servers print much before it."""
 MAX_LINE_BYTES = 1 << 25
 """More than any line of a trace: some arrays of as many ranks as there may be."""
+READ_BYTES = 1 << 20
+"""Stored bytes that are hashed at a time: they stay in the processor's caches."""
 PACKED_BYTES = 1 << 17
 """Compressed bytes that are unpacked at a time."""
 GZIP_MAGIC = b"\x1f\x8b"
@@ -170,7 +172,7 @@ class Source:
 
     @cached_property
     def _stream(self) -> BinaryIO:
-        stored = io.BufferedReader(_Hashing(self._open(), self._hash), BLOCK_BYTES)
+        stored = io.BufferedReader(_Hashing(self._open(), self._hash), READ_BYTES)
         magic = stored.peek(len(ZSTD_MAGIC))
         if magic.startswith(GZIP_MAGIC):
             return gzip.GzipFile(fileobj=stored)  # type: ignore[return-value]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
-from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled
-from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
+from lbal.analyzers.trace.reading.line_form import PLACE, Field, Fields
+from lbal.analyzers.trace.reading.line_shapes import LineShapes
+from lbal.analyzers.trace.reading.log_lines import MANGLED
+from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, NO_BARRIER, VllmLog
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
@@ -21,6 +24,7 @@ LINE = re.compile(
     rb"( \(dummy\))?(?:, \w{1,16} KV cache usage: (\d{1,3}\.\d{1,4})%)?",
     re.MULTILINE,
 )
+FIELDS = ("step", "context", "prefill_tokens", "generation", "step_ms", "dummy", "kv_percent")
 OF_ENGINE = re.compile(rb"Engine \d{1,4}: Iteration\(")
 GENERATIONS = {"A": "0.14.1 to 0.22.1", "B": "0.23.0 to 0.25.1", "C": "0.26.0 or later"}
 WAITS = (
@@ -50,25 +54,40 @@ class VllmIterationsReader(LogReader):
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The iterations of all ranks that write to this log; which generation it is decides what aligns them."""
         log, seen = VllmLog(records), _Seen()
+        lines = LineShapes(MARKS, iteration_fields, log.place, len(FIELDS))
         for data in log.parts(source):
-            found = [groups for groups in LINE.findall(data) if MARKS[0] not in groups[0]]
-            log.learn(data, len(found))
-            if broken := mangled(data, MARKS, len(found)):
+            found = lines.read(data)
+            log.learn(data, len(found.row))
+            if broken := found.mangled():
                 records.skip(MANGLED, broken)
                 records.damaged_near += _steps_at_damage(data)
-            if not found:
+            if not len(found.row):
                 continue
-            heads, step, context, tokens, generation, elapsed_ms, dummy, kv = zip(*found, strict=True)
-            columns = {**log.places(heads), "step": numbers(step)}
-            seen.add(columns, engine=OF_ENGINE.search(data) is not None, kv=any(kv), dummy=any(dummy))
+            values = dict(zip(FIELDS, found.values.T, strict=True))
+            columns = {**dict(zip(PLACE, found.places.T, strict=True)), "step": values["step"]}
+            has_kv = bool(np.isfinite(values["kv_percent"]).any())
+            seen.add(
+                columns,
+                engine=seen.has_engine or OF_ENGINE.search(data) is not None,
+                kv=has_kv,
+                dummy=(values["dummy"] == 1).any(),
+            )
             columns |= {
-                "num_running": numbers(context) + numbers(generation),
-                "prefill_tokens": numbers(tokens),
-                "step_ms": numbers(elapsed_ms),
+                "num_running": values["context"] + values["generation"],
+                "prefill_tokens": values["prefill_tokens"],
+                "step_ms": values["step_ms"],
             }
-            columns |= {"kv_fraction": numbers(kv) / 100} if any(kv) else {}
+            columns |= {"kv_fraction": values["kv_percent"] / 100} if has_kv else {}
             records.extend(columns)
         _conclude(records, log, seen, options)
+
+
+def iteration_fields(line: bytes) -> Fields | None:
+    """Where an iteration line tells its `FIELDS`; None for any other line."""
+    found = LINE.match(line)
+    if found is None or MARKS[0] in found[1]:
+        return None
+    return Fields(found.end(1), tuple(Field(*found.span(group)) for group in range(2, 2 + len(FIELDS))))
 
 
 class _Seen:
@@ -86,11 +105,11 @@ class _Seen:
         self.has_dummies |= dummy
         self.ranks |= {rank for rank in np.unique(columns["rank"]) if not np.isnan(rank)}
         if len(self.ranks) < 2:
-            self._times.update(zip(columns["step"], columns["time_ms"], strict=True))
+            self._times.update(_by_step(columns, slice(None)))
             return
         own = columns["rank"] != min(self.ranks)
-        self._times.update(zip(columns["step"][~own], columns["time_ms"][~own], strict=True))
-        first = np.array([self._times.get(step, np.nan) for step in columns["step"][own]])
+        self._times.update(_by_step(columns, ~own))
+        first = np.array([self._times.get(step, np.nan) for step in columns["step"][own].tolist()])
         gap = np.abs(first - columns["time_ms"][own])
         self.apart += int((gap > APART_MS).sum())
         self.together += int((gap <= APART_MS).sum())
@@ -103,13 +122,17 @@ class _Seen:
         return "C" if self.has_engine or self.has_kv else "B" if self.has_dummies else "A"
 
 
+def _by_step(columns: dict[str, FloatArray], rows: Any) -> Iterator[tuple[float, float]]:
+    """Step and time of some records."""
+    return zip(columns["step"][rows].tolist(), columns["time_ms"][rows].tolist(), strict=True)
+
+
 def _steps_at_damage(data: bytes) -> Iterator[float]:
     """For each line with a part of an iteration, the number of the whole one before it, else of the one behind it."""
     step, waiting = np.nan, 0
     for line in data.split(b"\n"):
-        whole = LINE.match(line)
-        if whole is not None and MARKS[0] not in whole[1]:
-            step = float(whole[2])
+        if whole := iteration_fields(line):
+            step = whole.fields[0].value(line)
             yield from [step] * (waiting + (line.count(MARKS[0]) > 1))
             waiting = 0
         elif any(mark in line for mark in MARKS) and np.isnan(step):

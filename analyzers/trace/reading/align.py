@@ -47,7 +47,7 @@ def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool, with_pa
     columns = _matrices(known, row, len(step), dp_size, with_pauses)
     if gaps_are_idle:
         _fill_gaps(columns, row, known, len(step), dp_size)
-    twice = known.height - known.select("rank", "step").n_unique()
+    twice = known.height - int(_logged(row, known["rank"].to_numpy(), len(step), dp_size).sum())
     left_out = {TWICE: twice, "records without a step number": records.height - known.height}
     return Aligned(step, columns, "step", left_out, (), dp_size)
 
@@ -176,9 +176,8 @@ def _lower_median(times: FloatArray) -> FloatArray:
 
 def _fill_gaps(columns: dict[str, FloatArray], row: IntArray, records: pl.DataFrame, count: int, dp_size: int) -> None:
     """No work in the steps that a rank did not log between its first and its last record."""
-    logged = np.zeros((count, dp_size), np.bool_)
     rank = records["rank"].to_numpy()
-    logged[row, rank] = True
+    logged = _logged(row, rank, count, dp_size)
     begun = np.maximum.accumulate(logged, axis=0)
     ended = np.maximum.accumulate(logged[::-1], axis=0)[::-1]
     gap = begun & ended & ~logged
@@ -187,6 +186,13 @@ def _fill_gaps(columns: dict[str, FloatArray], row: IntArray, records: pl.DataFr
     for name in ("kv_tokens", "kv_fraction", "num_running", "prefill_tokens"):
         if name in columns:
             columns[name][gap] = 0.0
+
+
+def _logged(row: IntArray, rank: IntArray, count: int, dp_size: int) -> Any:
+    """(S, G) where there is a record."""
+    logged = np.zeros((count, dp_size), np.bool_)
+    logged[row, rank] = True
+    return logged
 
 
 def _idle_until_next(row: IntArray, rank: IntArray, idle_before: FloatArray, count: int, dp_size: int) -> Any:

@@ -31,14 +31,15 @@ LATE_MS = 120_000.0
 """So long after that jump a process may still write lines of before."""
 OTHER_CLOCK = "times of another clock than that of most lines"
 _MONTHS = {name: index for index, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_FULL = re.compile(rb"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(Z|UTC| ?[+-]\d\d:?\d\d\b)?")
-_SLASHES = re.compile(rb"\b(\d\d)[/-](\d\d)[/-](20\d\d)[ T-](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
+_FULL = re.compile(rb"(20\d\d-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?(Z|UTC| ?[+-]\d\d:?\d\d\b)?")
+_SLASHES = re.compile(rb"\b(\d\d)[/-](\d\d)[/-](20\d\d)[ T-](\d\d):(\d\d):(\d\d)(?:\.(?P<fraction>\d{1,9}))?")
 _EPOCH = re.compile(rb"^[^\w\n]{0,3}(1\d{9}\.\d{1,9})\b")
-_MONTH_DAY = re.compile(rb"\b(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?")
+_MONTH_DAY = re.compile(rb"\b(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:[.,](?P<fraction>\d{1,9}))?")
 _SYSLOG = re.compile(
-    rb"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
+    rb"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d{1,2}) (\d\d):(\d\d):(\d\d)"
+    rb"(?:[.,](?P<fraction>\d{1,9}))?"
 )
-_NO_DAY = re.compile(rb"(?<![\d:])(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?![\d:])")
+_NO_DAY = re.compile(rb"(?<![\d:])(\d\d):(\d\d):(\d\d)(?:[.,](?P<fraction>\d{1,9}))?(?![\d:])")
 _CACHED = 1 << 14
 Moment = tuple[float, float]
 """Milliseconds, and the kind of the clock: since 1970, or since the begin of a year or a day that is not told."""
@@ -79,6 +80,14 @@ class LineClock:
                 self._seconds.clear()
             whole = self._seconds[key] = _whole_ms(*key)
         return whole + (float(b"." + fraction) * 1e3 if fraction else 0.0), ZONED if zone else LOCAL
+
+
+def fraction_of_second(head: bytes) -> tuple[int, int] | None:
+    """Where in a head the digits stand that `moment` adds to the second as its fraction; None where it adds none."""
+    for pattern in (_FULL, _SYSLOG, _MONTH_DAY, _SLASHES, _EPOCH, _NO_DAY):
+        if found := pattern.search(head):
+            return found.span("fraction") if found.groupdict().get("fraction") else None
+    return None
 
 
 def _whole_ms(day: bytes, clock: bytes, zone: bytes) -> float:

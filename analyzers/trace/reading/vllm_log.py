@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lbal.analyzers.trace.reading.line_clock import LineClock
+from lbal.analyzers.trace.reading.line_form import PLACE, Place
 from lbal.analyzers.trace.reading.log_lines import plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
-
-PIECE_BYTES = 1 << 20
-"""Lines are searched so many bytes at a time: what is found in them stays in the processor's caches."""
 
 _RANK = re.compile(rb"(?:EngineCore_DP|APIServer_DP(?:Rank_)?)(\d{1,4})\b")
 _NAME = re.compile(rb"\(([A-Za-z]\w{0,40}) pid=\d+\)")
@@ -59,20 +57,22 @@ class VllmLog:
                 self.records.begins_with_start |= self.records.is_empty
                 if self._is_restart(head_of(data, start.start())):
                     line = data.rfind(b"\n", 0, start.start()) + 1
-                    yield from _pieces(data, begin, line)
+                    if begin < line:
+                        yield data[begin:line]
                     begin = line
                     self.records.new_run()
-            yield from _pieces(data, begin, len(data))
+            if begin < len(data):
+                yield data[begin:]
 
     def places(self, heads: Sequence[bytes]) -> dict[str, FloatArray]:
         """`rank`, `time_ms` and `clock` of messages by what stands before them in their lines; NaN where it tells none.
 
         The rank is the index of the engine that stands before the message, else that of the process that wrote it.
         """
-        table = np.array([self._known.get(head) or self._place(head) for head in heads], dtype=np.float64)
-        return dict(zip(("rank", "time_ms", "clock"), table.reshape(-1, 3).T, strict=True))
+        table = np.array([self._known.get(head) or self.place(head) for head in heads], dtype=np.float64)
+        return dict(zip(PLACE, table.reshape(-1, 3).T, strict=True))
 
-    def _place(self, head: bytes) -> tuple[float, float, float]:
+    def place(self, head: bytes) -> Place:
         """Rank, time and kind of clock. Lines of one second begin alike, those with fractions of one do not."""
         with_fractions = head.startswith(b"20")
         rest = head.partition(b" ")[2] if with_fractions else head
@@ -117,14 +117,6 @@ class VllmLog:
             facts.max_num_seqs = int(slots[1]) or None
         if not self.has_experts:
             self.has_experts = any(word in data for word in _EXPERTS) or _EXPERT_PARALLEL.search(data) is not None
-
-
-def _pieces(data: bytes, begin: int, end: int) -> Iterator[bytes]:
-    """Whole lines of the data from `begin` to `end`, about `PIECE_BYTES` at a time."""
-    while begin < end:
-        cut = data.find(b"\n", begin + PIECE_BYTES, end) + 1 or end
-        yield data[begin:cut]
-        begin = cut
 
 
 def head_of(data: bytes, position: int) -> bytes:
