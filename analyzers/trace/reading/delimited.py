@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import InputError, shown
+from lbal.analyzers.trace.reading.bad_lines import BadLines
 from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.fields import COUNT, NUMBER, TEXT, Kind, number_in
 from lbal.analyzers.trace.reading.request_table import RequestTable
@@ -20,8 +21,6 @@ from lbal.analyzers.trace.source import Block, Source
 from lbal.analyzers.trace.trace import MAX_TOKENS, IntArray, Trace, TraceMeta
 
 SEPARATORS = (",", ";", "\t")
-MOST_SHOWN = 5
-"""Bad lines that an error names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -171,33 +170,6 @@ def _split(line: str, separator: str) -> list[str]:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return []
-
-
-class BadLines:
-    """Counts the bad lines of a file and keeps the fault of the first ones, so that one error can tell of all."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first: InputError | None = None
-        self._lines: list[int] = []
-
-    def add(self, error: InputError) -> None:
-        """Take the fault of a further line."""
-        self.count += 1
-        self._first = self._first or error
-        if len(self._lines) < MOST_SHOWN and error.line is not None:
-            self._lines.append(error.line)
-
-    def enforce(self) -> None:
-        """Raise the first fault, with the number of bad lines and the first ones, if there was any."""
-        if self._first is None:
-            return
-        error = self._first
-        problem = error.problem
-        if self.count > 1:
-            listing = ", ".join(map(str, self._lines)) + (", …" if self.count > len(self._lines) else "")
-            problem = f"{problem} ({self.count:,} lines are bad: {listing})"
-        raise InputError(error.file, problem, line=error.line, field=error.field, expected=error.expected)
 
 
 def _with_open_end(meta: TraceMeta, line: int, name: str, options: ReadOptions) -> TraceMeta:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.reading.bad_lines import BadLines
 from lbal.analyzers.trace.reading.fields import Rules
 from lbal.analyzers.trace.source import Block, Source
 from lbal.analyzers.trace.trace import MAX_TOKENS, IntArray
@@ -66,17 +67,31 @@ class LineDecoder(Generic[T]):
         self._decoders = [msgspec.json.Decoder(kind) for kind in types]
 
     def records(self, blocks: Iterable[Block]) -> Iterator[tuple[list[T], IntArray]]:
-        """The records of each block and the lines on which they stand. Raises `InputError` for a bad line."""
+        """The records of each block and the lines on which they stand.
+
+        From the first bad line on, lines are read for their faults only. Raises `InputError`, which tells all of them.
+        """
+        bad = BadLines()
         for block in blocks:
             records = self._whole(block)
-            if records is not None:
-                yield records, np.arange(block.first_line, block.first_line + len(records))
-                continue
-            filled = list(block.lines())
-            if filled:
-                last = 0 if block.complete else filled[-1][0]
-                one_by_one = [self._record(line, number, cut=number == last) for number, line in filled]
-                yield one_by_one, np.array([number for number, _line in filled], dtype=np.int64)
+            lines = np.arange(block.first_line, block.first_line + block.num_lines)
+            if records is None:
+                records, lines = self._one_by_one(block, bad)
+            if records and not bad.count:
+                yield records, lines
+        bad.enforce()
+
+    def _one_by_one(self, block: Block, bad: BadLines) -> tuple[list[T], IntArray]:
+        filled = list(block.lines())
+        last = filled[-1][0] if filled and not block.complete else 0
+        records, numbers = [], []
+        for number, line in filled:
+            try:
+                records.append(self._record(line, number, cut=number == last))
+                numbers.append(number)
+            except InputError as error:
+                bad.add(error)
+        return records, np.array(numbers, dtype=np.int64)
 
     def _whole(self, block: Block) -> list[T] | None:
         """All records at once, where all are of one type and each line is a record."""
