@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from lbal.analyzers.errors import InputError, shown
+from lbal.analyzers.trace.bad_lines import MOST_SHOWN, BadLines
 
 if TYPE_CHECKING:
     from lbal.analyzers.trace.step_blocks import CheckedSteps, StepBlocks
@@ -299,28 +300,29 @@ def _checked_requests(frame: pl.DataFrame, meta: TraceMeta, line_of: LineOf) -> 
     frame = cast_columns(frame, REQUEST_COLUMNS, meta.source)
     place = _Place(meta.source, frame, line_of)
     for name in REQUIRED_REQUEST_COLUMNS:
-        place.refuse(pl.col(name).is_null(), name, "is missing", "a value")
-    place.refuse(pl.col("prompt_tokens") < 0, "prompt_tokens", "is negative", "a whole number of at least 0")
-    place.refuse(pl.col("output_tokens") < 1, "output_tokens", "is below 1", "a whole number of at least 1")
+        place.plan(pl.col(name).is_null(), name, "is missing", "a value")
+    place.plan(pl.col("prompt_tokens") < 0, "prompt_tokens", "is negative", "a whole number of at least 0")
+    place.plan(pl.col("output_tokens") < 1, "output_tokens", "is below 1", "a whole number of at least 1")
     for name in ("prompt_tokens", "output_tokens"):
-        place.refuse(pl.col(name) > MAX_TOKENS, name, "is too large", "at most 2**40")
+        place.plan(pl.col(name) > MAX_TOKENS, name, "is too large", "at most 2**40")
     for name in ("arrival_ms", "admitted_ms", "first_token_ms", "finish_ms"):
         if name in frame.columns:
-            place.refuse(~pl.col(name).is_finite(), name, "is not a finite number", "milliseconds")
-            place.refuse(pl.col(name).abs() > MAX_MS, name, "is too large", f"at most {MAX_MS:g} ms")
+            place.plan(~pl.col(name).is_finite(), name, "is not a finite number", "milliseconds")
+            place.plan(pl.col(name).abs() > MAX_MS, name, "is too large", f"at most {MAX_MS:g} ms")
     known = [name for name in TIMES_IN_ORDER if name in frame.columns]
     for earlier, later in pairwise(known):
         too_early = pl.col(later) < pl.col(earlier)
-        place.refuse(too_early, later, f"is before the {earlier} of the request", f"at least its {earlier}")
+        place.plan(too_early, later, f"is before the {earlier} of the request", f"at least its {earlier}")
     if "rank" in frame.columns:
         top = np.iinfo(np.int64).max if meta.dp_size is None else meta.dp_size
         expected = "a rank from 0" if meta.dp_size is None else f"a rank in 0..{meta.dp_size - 1}"
-        place.refuse((pl.col("rank") < 0) | (pl.col("rank") >= top), "rank", "is out of range", expected)
-        place.refuse(pl.col("rank") >= MAX_RANKS, "rank", "is too large", f"at most {MAX_RANKS:,} ranks")
+        place.plan((pl.col("rank") < 0) | (pl.col("rank") >= top), "rank", "is out of range", expected)
+        place.plan(pl.col("rank") >= MAX_RANKS, "rank", "is too large", f"at most {MAX_RANKS:,} ranks")
     if frame["request_id"].n_unique() != frame.height:
-        place.refuse(~pl.col("request_id").is_first_distinct(), "request_id", "stands twice", "unique ids")
+        place.plan(~pl.col("request_id").is_first_distinct(), "request_id", "stands twice", "unique ids")
     if "arrival_ms" in frame.columns:
-        place.refuse(pl.col("arrival_ms").is_null(), "arrival_ms", "is missing", "a time on every request or on none")
+        place.plan(pl.col("arrival_ms").is_null(), "arrival_ms", "is missing", "a time on every request or on none")
+    place.enforce()
     return frame
 
 
@@ -450,34 +452,48 @@ def _require(frame: pl.DataFrame, names: tuple[str, ...], meta: TraceMeta, table
             raise InputError(meta.source, f"{table} have no such column", field=name, expected=", ".join(names))
 
 
+class _Rule(NamedTuple):
+    """Where `broken` is true, field `name` of a row has the problem. `show` its value where it has one."""
+
+    broken: pl.Expr
+    name: str
+    problem: str
+    expected: str
+    show: bool
+
+
 @dataclass(frozen=True)
 class _Place:
-    """Finds the first row of a table that breaks a rule, and says where it stands in the input."""
+    """Finds the rows of a table that break rules, and says where the first one stands in the input."""
 
     source: str
     frame: pl.DataFrame
     line_of: LineOf
-    planned: list[tuple[pl.Expr, str, str, str]] = field(default_factory=list)
+    rules: list[_Rule] = field(default_factory=list)
 
-    def plan(self, broken: pl.Expr, name: str, problem: str, expected: str) -> None:
+    def plan(self, broken: pl.Expr, name: str, problem: str, expected: str, *, show: bool = True) -> None:
         """A rule for `enforce`, which looks at all of them in one pass over the table."""
-        self.planned.append((broken, name, problem, expected))
-
-    def enforce(self) -> None:
-        """Raise `InputError` at the first row that breaks the first planned rule that is broken."""
-        any_broken = [rule[0].fill_null(False).any().alias(str(index)) for index, rule in enumerate(self.planned)]
-        for rule, is_broken in zip(self.planned, self.frame.select(any_broken).row(0), strict=True):
-            if is_broken:
-                self.refuse(*rule)
+        self.rules.append(_Rule(broken.fill_null(False), name, problem, expected, show))
 
     def refuse(self, broken: pl.Expr, name: str, problem: str, expected: str, *, show: bool = True) -> None:
-        """Raise `InputError` at the first row where `broken` is true; `show` its value where the input says it so."""
-        hit = self.frame.select(broken.fill_null(False)).to_series()
-        row = hit.arg_max() if hit.any() else None
-        if row is None:
+        """Enforce one rule alone."""
+        replace(self, rules=[_Rule(broken.fill_null(False), name, problem, expected, show)]).enforce()
+
+    def enforce(self) -> None:
+        """Raise `BadLinesError` where any row breaks a rule: it tells of the first such row and counts all."""
+        is_broken = self.frame.select(rule.broken.any().alias(str(index)) for index, rule in enumerate(self.rules))
+        rules = [rule for rule, any_row in zip(self.rules, is_broken.row(0), strict=True) if any_row]
+        if not rules:
             return
-        value = self.frame[name][row]
-        text = problem if value is None or not show else f"{shown(value)} {problem}"
-        line = self.line_of(row)
-        where = "" if line is not None else f" (row {row + 1})"
-        raise InputError(self.source, text + where, line=line, field=name, expected=expected)
+        hits = self.frame.select(rule.broken.alias(str(index)) for index, rule in enumerate(rules))
+        rows = hits.select(pl.any_horizontal(pl.all())).to_series().arg_true().to_list()
+        rule = next(rule for rule, hit in zip(rules, hits.row(rows[0]), strict=True) if hit)
+        line = self.line_of(rows[0])
+        places = {row + 1 if line is None else self.line_of(row) or 0 for row in rows}
+        value = self.frame[rule.name][rows[0]]
+        text = rule.problem if value is None or not rule.show else f"{shown(value)} {rule.problem}"
+        where = f" (row {rows[0] + 1})" if line is None and len(places) == 1 else ""
+        error = InputError(self.source, text + where, line=line, field=rule.name, expected=rule.expected)
+        bad = BadLines("rows" if line is None else "lines")
+        bad.add_lines(error, sorted(places)[:MOST_SHOWN], len(places))
+        bad.enforce()

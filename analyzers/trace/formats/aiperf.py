@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lbal.analyzers.trace.reading.jsonlines import head_keys
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, json_values
 from lbal.analyzers.trace.source import Source
 
 _MS_PER = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3}
@@ -50,9 +50,8 @@ class AiperfFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of the file."""
-        decoder = msgspec.json.Decoder(_Record)
-        for line, text in json_values(source):
-            record: _Record = decoded(decoder, text, source.name, line)
+        record: _Record
+        for line, record in self.values(json_values(source), _Record, source.name):
             meta = record.metadata
             finish = None
             if meta.request_start_ns is not None and meta.request_end_ns is not None:

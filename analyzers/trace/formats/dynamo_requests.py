@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, json_values
 from lbal.analyzers.trace.source import Source
 
 
@@ -69,9 +69,8 @@ class DynamoRequestsFormat(RecordFormat):
             yield line, _record(request, None if place is None else rank_of[place])
 
     def _ended(self, source: Source) -> Iterator[tuple[int, _Request]]:
-        decoder = msgspec.json.Decoder(_Event)
-        for line, text in json_values(source):
-            event: _Event = decoded(decoder, text, source.name, line)
+        event: _Event
+        for line, event in self.values(json_values(source), _Event, source.name):
             event = event.event or event
             if event.event_type == "request_end" and event.request is not None:
                 yield line, event.request

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, after_ms, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, after_ms, json_values
 from lbal.analyzers.trace.source import Source
 
 
@@ -54,9 +54,8 @@ class GuidellmFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of every benchmark."""
-        decoder = msgspec.json.Decoder(_Report)
-        for line, text in json_values(source):
-            report: _Report = decoded(decoder, text, source.name, line)
+        report: _Report
+        for line, report in self.values(json_values(source), _Report, source.name):
             kept = [benchmark.requests for benchmark in report.benchmarks if benchmark.requests is not None]
             if not kept:
                 problem = "has benchmarks without their single requests"

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, after_ms, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, after_ms, json_values
 from lbal.analyzers.trace.source import Source
 
 
@@ -56,9 +56,8 @@ class InferencePerfFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of the list."""
-        decoder = msgspec.json.Decoder(list[_Lifecycle])
-        for line, text in json_values(source):
-            for request in decoded(decoder, text, source.name, line):
+        for _line, requests in self.values(json_values(source), list[_Lifecycle], source.name):
+            for request in requests:
                 yield None, _record(request)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, json_values
 from lbal.analyzers.trace.source import Source
 
 
@@ -31,9 +31,8 @@ class LlmperfFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of the list."""
-        decoder = msgspec.json.Decoder(list[_Response])
-        for line, text in json_values(source):
-            for response in decoded(decoder, text, source.name, line):
+        for _line, responses in self.values(json_values(source), list[_Response], source.name):
+            for response in responses:
                 output = response.number_output_tokens
                 yield (
                     None,

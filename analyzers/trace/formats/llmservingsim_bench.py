@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from lbal.analyzers.trace.reading.jsonlines import head_keys
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, after_ms, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, after_ms, json_values
 from lbal.analyzers.trace.source import Source
 
 SAME_CLOCK_S = 100_000.0
@@ -45,9 +45,8 @@ class LlmServingSimBenchFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of the file."""
-        decoder = msgspec.json.Decoder(_Request)
-        for line, text in json_values(source):
-            yield line, self._record(decoded(decoder, text, source.name, line))
+        for line, request in self.values(json_values(source), _Request, source.name):
+            yield line, self._record(request)
 
     def _record(self, request: _Request) -> RequestRecord:
         origin = request.arrival_time

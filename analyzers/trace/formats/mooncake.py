@@ -6,6 +6,7 @@ import msgspec
 import polars as pl
 
 from lbal.analyzers.errors import InputError, Parameter
+from lbal.analyzers.trace.bad_lines import BadLines
 from lbal.analyzers.trace.reading.base import LEAST_RATE, MOST_RATE, MS_PER_UNIT, ReadOptions, TimeUnit, TraceFormat
 from lbal.analyzers.trace.reading.fields import COUNT, ID, NUMBER, Rules, nullable
 from lbal.analyzers.trace.reading.jsonlines import Count, Id, LineDecoder, head_keys
@@ -68,8 +69,9 @@ class MooncakeFormat(TraceFormat):
         times = _Times(source.name)
         decoder = LineDecoder(source.name, [_Line], lambda _record: RULES)
         for lines, numbers in decoder.records(source.blocks()):
-            times.add(lines, numbers)
-            table.add(_frame(lines, with_times=times.known is True), numbers)
+            times.add(lines, numbers, decoder.bad)
+            if not decoder.bad.count:
+                table.add(_frame(lines, with_times=times.known is True), numbers)
         unit, note = times.unit(self.time_unit if self.name != "mooncake" else None, options.time_unit)
         table.ms_per_unit = MS_PER_UNIT[unit]
         meta = TraceMeta(source.name, self.name, time_unit=unit if times.known else None, sha256=source.sha256)
@@ -87,20 +89,21 @@ class _Times:
         self._first, self._last = float("inf"), float("-inf")
         self._count = 0
 
-    def add(self, lines: list[_Line], numbers: IntArray) -> None:
-        """Take the timestamps of a block; `InputError` for a line that lacks one, or has one unlike those before."""
+    def add(self, lines: list[_Line], numbers: IntArray, bad: BadLines) -> None:
+        """Take the timestamps of a block; a line that lacks one, or has one unlike those before, is added to `bad`."""
         for line, number in zip(lines, numbers, strict=True):
             time = line.timestamp
             if time is None and (line.wait_for or line.delay is not None):
                 expected = "a timestamp on every line: chains of requests (delay, wait_for) are not replayed"
-                raise InputError(self.file, "is missing", line=int(number), field="timestamp", expected=expected)
+                bad.add(InputError(self.file, "is missing", line=int(number), field="timestamp", expected=expected))
+                continue
             if self.known is None:
                 self.known = time is not None
             if self.known is not (time is not None):
                 problem = "is missing, unlike in the lines before" if time is None else "stands here and not before"
                 expected = "a timestamp on every line or on none"
-                raise InputError(self.file, problem, line=int(number), field="timestamp", expected=expected)
-            if time is not None:
+                bad.add(InputError(self.file, problem, line=int(number), field="timestamp", expected=expected))
+            elif time is not None:
                 self._whole = self._whole and time == int(time)
                 self._first, self._last = min(self._first, time), max(self._last, time)
         self._count += len(lines)

@@ -12,6 +12,7 @@ import polars as pl
 from msgspec import UNSET, UnsetType
 
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.bad_lines import BadLines
 from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.fields import COUNT, ID, NON_NEGATIVE, NUMBER, POSITIVE, Rules, list_of, nullable
 from lbal.analyzers.trace.reading.header import meta_of
@@ -143,11 +144,16 @@ def _whole(source: Source, options: ReadOptions) -> Trace:
 def _in_blocks(source: Source, options: ReadOptions) -> Trace:
     """The same trace, of whose steps one block is in memory at a time."""
     lines, spool = _Lines(source, PIECE_BYTES), StepSpool(source.name, counted_only=options.steps == "counted")
+    bad = BadLines()
     for rows in lines.blocks():
-        rows.refuse_twice(source.name)
-        known = replace(lines.meta, dp_size=rows.steps.dp_size)
-        Trace.of(known, None, rows.steps.frame().drop(rows.unknown), line_of_step=rows.line_of)
-        spool.add(rows)
+        once, known = rows.once(), replace(lines.meta, dp_size=rows.steps.dp_size)
+        try:
+            Trace.of(known, None, once.steps.frame().drop(once.unknown), line_of_step=once.line_of)
+        except InputError as error:
+            bad.add(error)
+        if not bad.count:
+            spool.add(rows)
+    bad.enforce()
     meta = replace(lines.meta, sha256=source.sha256)
     return lines.requests.table.trace(meta, options, checked=spool.checked())
 
@@ -171,13 +177,15 @@ class _Lines:
 
     def blocks(self) -> Iterator[StepRows]:
         """The steps of each block of lines that has any; the requests are added to `requests` on the way."""
+        bad = self._decoder.bad
         for records, lines in self._decoder.records(self._blocks):
             is_step = np.array([type(record) is _StepLine for record in records])
             if not is_step.all():
-                self.requests.add([records[row] for row in np.flatnonzero(~is_step)], lines[~is_step])
+                self.requests.add([records[row] for row in np.flatnonzero(~is_step)], lines[~is_step], bad)
                 records, lines = [records[row] for row in np.flatnonzero(is_step)], lines[is_step]
-            if records:
-                yield self._steps.rows(records, lines)
+            rows = self._steps.rows(records, lines, bad) if records else None
+            if rows is not None:
+                yield rows
 
 
 def _rules_for(record: dict[str, Any]) -> Rules:
@@ -194,29 +202,24 @@ class _SameFields:
         self.fields: tuple[str, ...] = ()
         self.first_line = 0
 
-    def columns(self, records: Sequence[Any], lines: IntArray) -> dict[str, list[Any]]:
-        """The values of each field that the lines have; `InputError` for the first line that differs."""
+    def columns(self, records: Sequence[Any], lines: IntArray, bad: BadLines) -> dict[str, list[Any]] | None:
+        """The values of each field that the lines have; None where lines differ, each of which is added to `bad`."""
         if not self.fields:
             self.first_line = int(lines[0])
             self.fields = tuple(name for name in self.rules.kinds if getattr(records[0], name) is not UNSET)
         columns = {name: [getattr(record, name) for record in records] for name in self.rules.kinds}
-        differing = [
-            (row, name)
-            for name, values in columns.items()
-            for row in [self._first(values, unset=name in self.fields)]
-            if row is not None
-        ]
-        if differing:
-            row, name = min(differing)
+        differing: dict[int, str] = {}
+        for name, values in columns.items():
+            known = name in self.fields
+            for row, value in enumerate(values):
+                if (value is UNSET) is known:
+                    differing[row] = min(name, differing.get(row, name))
+        for row, name in differing.items():
             has = "is missing, unlike in" if name in self.fields else "stands here, unlike in"
             expected = "the same fields on each of these lines, with null for a gap"
             problem = f"{has} line {self.first_line}"
-            raise InputError(self.file, problem, line=int(lines[row]), field=name, expected=expected)
-        return {name: columns[name] for name in self.fields}
-
-    @staticmethod
-    def _first(values: list[Any], unset: bool) -> int | None:
-        return next((row for row, value in enumerate(values) if (value is UNSET) is unset), None)
+            bad.add(InputError(self.file, problem, line=int(lines[row]), field=name, expected=expected))
+        return None if differing else {name: columns[name] for name in self.fields}
 
 
 class _Requests:
@@ -226,8 +229,10 @@ class _Requests:
         self.table = RequestTable(file, must_have_ids=True)
         self._same = _SameFields(file, REQUEST_RULES)
 
-    def add(self, records: Sequence[Any], lines: IntArray) -> None:
-        columns = self._same.columns(records, lines)
+    def add(self, records: Sequence[Any], lines: IntArray, bad: BadLines) -> None:
+        columns = self._same.columns(records, lines, bad)
+        if columns is None or bad.count:
+            return
         series = {
             name: id_series(values) if name == "request_id" else pl.Series(values, dtype=REQUEST_COLUMNS[name])
             for name, values in columns.items()
@@ -243,33 +248,46 @@ class _Steps:
         self.dp_size = dp_size
         self._same = _SameFields(file, STEP_RULES)
 
-    def rows(self, records: Sequence[Any], lines: IntArray) -> StepRows:
-        """The steps on some lines. Raises `InputError` where their fields or arrays differ from those before."""
-        columns = self._same.columns(records, lines)
+    def rows(self, records: Sequence[Any], lines: IntArray, bad: BadLines) -> StepRows | None:
+        """The steps on some lines; None where one is unlike those before, which is added to `bad`.
+
+        Raises `InputError` where step lines lack what all of them need, or have too many ranks.
+        """
+        columns = self._same.columns(records, lines, bad)
+        if columns is None:
+            return None
         if not any(name in columns for name in LOADS):
             missing = " or ".join(LOADS)
             raise InputError(
                 self.file, "is missing in a step line", line=int(lines[0]), field=missing, expected="one of the two"
             )
-        arrays: dict[str, Any] = {}
-        for name, values in columns.items():
-            if name in PER_RANK_COLUMNS:
-                self._check_lengths(name, values, lines)
-            arrays[name] = np.array(values, dtype=np.int64 if name == "step" else np.float64)
+        wrong: dict[int, InputError] = {}
+        for name in PER_RANK_COLUMNS:
+            if name in columns:
+                wrong = self._wrong_lengths(name, columns[name], lines) | wrong
+        for error in wrong.values():
+            bad.add(error)
+        if wrong:
+            return None
+        arrays: dict[str, Any] = {
+            name: np.array(values, dtype=np.int64 if name == "step" else np.float64) for name, values in columns.items()
+        }
         unknown = tuple(name for name in LOADS if name not in arrays)
         arrays |= {name: np.full((len(lines), self.dp_size or 1), np.nan) for name in unknown}
         return StepRows(StepArrays(**arrays), unknown, lines)
 
-    def _check_lengths(self, name: str, values: list[list[Any]], lines: IntArray) -> None:
+    def _wrong_lengths(self, name: str, values: list[list[Any]], lines: IntArray) -> dict[int, InputError]:
+        """Line -> what is wrong, of the arrays that have not one element per rank."""
         if self.dp_size is None:
             self.dp_size = len(values[0]) or 1
             if self.dp_size > MAX_RANKS:
                 problem, expected = f"has {self.dp_size:,} elements", f"at most {MAX_RANKS:,}, one per rank"
                 raise InputError(self.file, problem, line=int(lines[0]), field=name, expected=expected)
         sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
-        wrong = sizes != self.dp_size
-        if wrong.any():
-            row = int(wrong.argmax())
-            problem = f"has {sizes[row]} element{'s' if sizes[row] != 1 else ''}"
-            expected = f"{self.dp_size}, one per rank"
-            raise InputError(self.file, problem, line=int(lines[row]), field=name, expected=expected)
+        wrong, expected = sizes != self.dp_size, f"{self.dp_size}, one per rank"
+        return {
+            line: InputError(
+                self.file, f"has {size} element{'s' * (size != 1)}", line=line, field=name, expected=expected
+            )
+            for size, line in zip(sizes[wrong].tolist(), lines[wrong].tolist(), strict=True)
+        }

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, in_ms, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, in_ms, json_values
 from lbal.analyzers.trace.source import Source
 
 PROMPT, OUTPUT = "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens"
@@ -36,10 +34,9 @@ class OtelFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every span with token counts."""
-        decoder = msgspec.json.Decoder(Any)
         count = 0
-        for line, text in json_values(source):
-            for span in _spans(decoded(decoder, text, source.name, line)):
+        for line, value in self.values(json_values(source), Any, source.name):
+            for span in _spans(value):
                 values = _attributes(span)
                 start = _integer(span.get("startTimeUnixNano", span.get("start_time_unix_nano")))
                 if PROMPT not in values or start is None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from lbal.analyzers.trace.formats.sglang_requests import MetaInfo, record_of
 from lbal.analyzers.trace.reading.jsonlines import head_keys
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, json_values
 from lbal.analyzers.trace.source import Source
 
 
@@ -26,7 +24,5 @@ class SglangRequestMetricsFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of the file."""
-        decoder = msgspec.json.Decoder(MetaInfo)
-        for line, text in json_values(source):
-            info = decoded(decoder, text, source.name, line)
+        for line, info in self.values(json_values(source), MetaInfo, source.name):
             yield line, record_of(info, info.request_received_ts)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, in_ms
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, in_ms
 from lbal.analyzers.trace.source import Source
 
 
@@ -59,14 +59,9 @@ class SglangRequestsFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every finished request."""
-        decoder = msgspec.json.Decoder(_Line)
         count = 0
-        for number, text in source.lines():
-            start = text.find(b"{")
-            if b"request.finished" not in text or start < 0:
-                self._others += 1
-                continue
-            line: _Line = decoded(decoder, text[start:], source.name, number)
+        line: _Line
+        for number, line in self.values(self._of_finished(source), _Line, source.name):
             info = line.out.meta_info if line.out is not None else None
             if line.event != "request.finished" or info is None:
                 self._others += 1
@@ -77,6 +72,14 @@ class SglangRequestsFormat(RecordFormat):
         if not count:
             problem = "is a request log of SGLang without a finished request"
             raise InputError(source.name, problem, expected="lines with request.finished and meta_info")
+
+    def _of_finished(self, source: Source) -> Iterator[tuple[int, bytes]]:
+        for number, text in source.lines():
+            start = text.find(b"{")
+            if b"request.finished" in text and start >= 0:
+                yield number, text[start:]
+            else:
+                self._others += 1
 
     def notes(self) -> tuple[str, ...]:
         """How many lines are no finished requests, and how many requests lack their rank."""

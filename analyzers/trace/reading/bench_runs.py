@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, decoded, in_ms, json_values
+from lbal.analyzers.trace.reading.request_records import RecordFormat, RequestRecord, in_ms, json_values
 from lbal.analyzers.trace.reading.request_table import FAILED
 from lbal.analyzers.trace.source import Source
 
@@ -32,18 +32,16 @@ class BenchFormat(RecordFormat):
 
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of every run. Raises `InputError` for a run that has its summary alone."""
-        decoder = msgspec.json.Decoder(Run)
-        for line, text in json_values(source):
-            run = decoded(decoder, text, source.name, line)
+        for line, run in self.values(json_values(source), Run, source.name):
             if run.input_lens is None or run.output_lens is None:
-                raise InputError(
-                    source.name,
-                    "has the summary of a run and no single requests",
-                    line=line,
-                    field="input_lens",
-                    expected=f"a result of {self.how_to_keep_requests}",
-                )
-            yield from ((None, record) for record in _requests_of(run, source.name, line))
+                problem = "has the summary of a run and no single requests"
+                expected = f"a result of {self.how_to_keep_requests}"
+                self.bad.add(InputError(source.name, problem, line=line, field="input_lens", expected=expected))
+                continue
+            try:
+                yield from [(None, record) for record in _requests_of(run, source.name, line)]
+            except InputError as error:
+                self.bad.add(error)
 
 
 def _requests_of(run: Run, file: str, line: int | None) -> Iterator[RequestRecord]:

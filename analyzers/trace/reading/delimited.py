@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import InputError, shown
-from lbal.analyzers.trace.reading.bad_lines import BadLines
+from lbal.analyzers.trace.bad_lines import BadLines
 from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.fields import COUNT, NUMBER, TEXT, Kind, number_in
 from lbal.analyzers.trace.reading.request_table import RequestTable

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from lbal.analyzers.errors import InputError
-from lbal.analyzers.trace.reading.bad_lines import BadLines
+from lbal.analyzers.trace.bad_lines import BadLines
 from lbal.analyzers.trace.reading.fields import Rules
 from lbal.analyzers.trace.source import Block, Source
 from lbal.analyzers.trace.trace import MAX_TOKENS, IntArray
@@ -64,24 +64,25 @@ class LineDecoder(Generic[T]):
     def __init__(self, file: str, types: Iterable[type[T]], rules_for: Callable[[dict[str, Any]], Rules]) -> None:
         self.file = file
         self.rules_for = rules_for
+        self.bad = BadLines()
         self._decoders = [msgspec.json.Decoder(kind) for kind in types]
 
     def records(self, blocks: Iterable[Block]) -> Iterator[tuple[list[T], IntArray]]:
-        """The records of each block and the lines on which they stand.
+        """The records of each block and the lines on which they stand, without those of `bad`.
 
-        From the first bad line on, lines are read for their faults only. Raises `InputError`, which tells all of them.
+        Raises `InputError` at the end where lines are bad: what it yields after the first one is good for finding
+        further faults alone, which whoever takes the records adds to `bad`.
         """
-        bad = BadLines()
         for block in blocks:
             records = self._whole(block)
             lines = np.arange(block.first_line, block.first_line + block.num_lines)
             if records is None:
-                records, lines = self._one_by_one(block, bad)
-            if records and not bad.count:
+                records, lines = self._one_by_one(block)
+            if records:
                 yield records, lines
-        bad.enforce()
+        self.bad.enforce()
 
-    def _one_by_one(self, block: Block, bad: BadLines) -> tuple[list[T], IntArray]:
+    def _one_by_one(self, block: Block) -> tuple[list[T], IntArray]:
         filled = list(block.lines())
         last = filled[-1][0] if filled and not block.complete else 0
         records, numbers = [], []
@@ -90,7 +91,7 @@ class LineDecoder(Generic[T]):
                 records.append(self._record(line, number, cut=number == last))
                 numbers.append(number)
             except InputError as error:
-                bad.add(error)
+                self.bad.add(error)
         return records, np.array(numbers, dtype=np.int64)
 
     def _whole(self, block: Block) -> list[T] | None:

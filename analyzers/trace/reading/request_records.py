@@ -7,7 +7,9 @@ or a whole document, counting what was left out and why, arrival times on all re
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -15,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.bad_lines import BadLines
 from lbal.analyzers.trace.reading.base import ReadOptions, TraceFormat
 from lbal.analyzers.trace.reading.request_table import FAILED, RequestTable, id_series
 from lbal.analyzers.trace.source import Source
@@ -55,9 +58,29 @@ class RecordFormat(TraceFormat):
     arrivals: ClassVar[bool] = True
     """Whether records of this format may tell when requests arrived."""
 
+    @cached_property
+    def bad(self) -> BadLines:
+        """The lines of the log that cannot be read: the log is refused at its end where there are any."""
+        return BadLines()
+
     @abstractmethod
     def records(self, source: Source) -> Iterator[tuple[int | None, RequestRecord]]:
         """Every request of the log, with its line where it has one of its own."""
+
+    def values(self, texts: Iterable[tuple[int, bytes]], kind: Any, file: str) -> Iterator[tuple[int, Any]]:
+        """(line, value of a kind that msgspec decodes) of JSON texts with their lines, without those that are bad.
+
+        Raises `InputError` at the end where any line of the log is bad.
+        """
+        decoder = msgspec.json.Decoder(kind)
+        for line, text in texts:
+            try:
+                value = decoded(decoder, text, file, line)
+            except InputError as error:
+                self.bad.add(error)
+                continue
+            yield line, value
+        self.bad.enforce()
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the trace must be told, once all records are read."""
@@ -67,7 +90,11 @@ class RecordFormat(TraceFormat):
         """The requests of the log, in the order of their arrival."""
         collected = _Collected(source.name, options.ms_per_unit(self.time_unit, self.ms_per_unit))
         for line, record in self.records(source):
-            collected.add(line, record)
+            try:
+                collected.add(line, record)
+            except InputError as error:
+                self.bad.add(error)
+        self.bad.enforce()
         collected.flush()
         unit = (options.time_unit or self.time_unit) if collected.has_arrivals else None
         meta = TraceMeta(source.name, self.name, time_unit=unit, sha256=source.sha256)
@@ -169,18 +196,25 @@ def json_values(source: Source) -> Iterator[tuple[int, bytes]]:
     first = next(lines, None)
     if first is None:
         raise InputError(source.name, "the file is empty", expected="JSON")
-    if _is_json(first[1]):
+    second = next(lines, None)
+    rest = () if second is None else chain([second], lines)
+    if _is_json(first[1]) or (second is not None and _begin_objects(first[1], second[1])):
         yield first
-        yield from lines
+        yield from rest
         return
     parts, size = [first[1]], len(first[1])
-    for _number, line in lines:
+    for _number, line in rest:
         parts.append(line)
         size += len(line) + 1
         if size > MOST_DOCUMENT_BYTES:
             problem = f"is one JSON document of more than {MOST_DOCUMENT_BYTES >> 20} MiB"
             raise InputError(source.name, problem, line=first[0], expected="a smaller one, or JSON Lines")
     yield first[0], b"\n".join(parts)
+
+
+def _begin_objects(first: bytes, second: bytes) -> bool:
+    """Whether two lines are objects of their own, the first one damaged: no line of an object begins another."""
+    return first.lstrip().startswith(b"{") and second.lstrip().startswith(b"{")
 
 
 def _is_json(line: bytes) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lbal.analyzers.array_file import ArrayFile, Handle
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.bad_lines import MOST_SHOWN, BadLines
 from lbal.analyzers.trace.step_blocks import CheckedSteps, StepBlocks
 from lbal.analyzers.trace.trace import LOADS, IntArray, StepArrays
 
@@ -35,14 +36,30 @@ class StepRows:
         return int(self.lines[row // self.steps.dp_size])
 
     def refuse_twice(self, file: str) -> None:
-        """Raise `InputError` at the first line whose step stands on an earlier one."""
-        step = self.steps.step
-        order = np.argsort(step, kind="stable")
-        again = order[1:][np.diff(step[order]) == 0]
+        """Raise `BadLinesError` where the step of a line stands on an earlier one."""
+        again = np.sort(self._again())
         if again.size:
-            row = int(again.min())
-            problem, line = f"{step[row]} stands twice", int(self.lines[row])
-            raise InputError(file, problem, line=line, field="step", expected="one line per step")
+            row, lines = int(again[0]), self.lines[again]
+            problem = f"{self.steps.step[row]} stands twice"
+            error = InputError(file, problem, line=int(lines[0]), field="step", expected="one line per step")
+            bad = BadLines()
+            bad.add_lines(error, lines[:MOST_SHOWN].tolist(), len(lines))
+            bad.enforce()
+
+    def once(self) -> StepRows:
+        """These rows without steps that stand on an earlier line."""
+        again = self._again()
+        if not again.size:
+            return self
+        first = np.ones(len(self.steps), np.bool_)
+        first[again] = False
+        return StepRows(self.steps.part(first), self.unknown, self.lines[first])
+
+    def _again(self) -> IntArray:
+        """The rows whose step stands on an earlier line."""
+        order = np.argsort(self.steps.step, kind="stable")
+        again: IntArray = order[1:][np.diff(self.steps.step[order]) == 0]
+        return again
 
 
 class StepSpool:

@@ -111,7 +111,9 @@ def test_an_id_that_stands_twice_is_refused(read: Read, one: Callable[..., str])
     ],
 )
 def test_a_bad_mooncake_line_is_refused(read: Read, line: str, problem: str) -> None:
-    assert refusal(read, moon(), "", line, moon(prompt=-1)) == f"t.jsonl:3: {problem}"
+    told, expected = problem.split(", expected ")
+    both = f"t.jsonl:3: {told} (2 lines are bad: 3, 4), expected {expected}"
+    assert refusal(read, moon(), "", line, moon(prompt=-1)) == both
 
 
 def test_a_failed_mooncake_request_is_excluded_and_counted(read: Read) -> None:

@@ -120,11 +120,11 @@ RANKS = "expected each of the ranks 0..1 once per step"
         ),
         (
             REQUESTS.with_columns(prompt_tokens=-1),
-            ": prompt_tokens: -1 is negative (row 1), expected a whole number of at least 0",
+            ": prompt_tokens: -1 is negative (2 rows are bad: 1, 2), expected a whole number of at least 0",
         ),
         (
             REQUESTS.with_columns(prompt_tokens=MAX_TOKENS + 1),
-            ": prompt_tokens: 1099511627777 is too large (row 1), expected at most 2**40",
+            ": prompt_tokens: 1099511627777 is too large (2 rows are bad: 1, 2), expected at most 2**40",
         ),
         (REQUESTS.with_columns(request_id=1), ": request_id: 1 stands twice (row 2), expected unique ids"),
         (
@@ -135,16 +135,16 @@ RANKS = "expected each of the ranks 0..1 once per step"
             REQUESTS.with_columns(request_id=pl.Series([1.0, 2.0])),
             "/requests.parquet: request_id: has values of type Float64, expected whole numbers or strings",
         ),
-        (REQUESTS.with_columns(rank=2), ": rank: 2 is out of range (row 1), expected a rank in 0..1"),
+        (REQUESTS.with_columns(rank=2), ": rank: 2 is out of range (2 rows are bad: 1, 2), expected a rank in 0..1"),
         (STEPS.head(3), f": rank: step 1 has no rank 1, {RANKS}"),
         (pl.concat([STEPS, STEPS.head(1)]), f": rank: step 0 has rank 0 twice, {RANKS}"),
         (
             STEPS.with_columns(rank=pl.col("rank") * 10**12),
-            ": rank: 1000000000000 is out of range (row 2), expected a rank in 0..1",
+            ": rank: 1000000000000 is out of range (2 rows are bad: 2, 4), expected a rank in 0..1",
         ),
         (
             STEPS.with_columns(kv_tokens=float("nan")),
-            ": kv_tokens: nan is not a finite number (row 1), expected a number, or null for a gap",
+            ": kv_tokens: nan is not a finite number (4 rows are bad: 1, 2, 3, 4), expected a number, or null for a gap",
         ),
         (
             STEPS.with_columns(step_ms=pl.Series([1.0, 2.0, 1.0, 1.0])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,55 @@ def test_all_bad_lines_are_counted_and_the_first_five_named(tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         read(tmp_path, text)
     assert ":3: input_length: 'x' is not a whole number (7 lines are bad: 3, 4, 5, 6, 7, …)" in str(caught.value)
+
+
+def sglang_finished(**info: object) -> str:
+    record = {"event": "request.finished", "rid": "a", "out": {"meta_info": info}}
+    return f"[2026-01-01 00:00:00] {json.dumps(record)}\n"
+
+
+RECORDS = {
+    "mooncake": moon(0),
+    "qwen-bailian": moon(0, chat_id=1, parent_chat_id=-1, turn=1),
+    "sglang-requests": sglang_finished(prompt_tokens=3, completion_tokens=2, request_received_ts=1.0),
+    "sglang-request-metrics": '{"request_parameters": "", "prompt_tokens": 3, "completion_tokens": 2}\n',
+    "dynamo-requests": '{"schema": "dynamo.request.trace.v1", "event_type": "request_end", "request": '
+    '{"input_tokens": 3, "output_tokens": 2, "request_received_ms": 5}}\n',
+    "aiperf": '{"metadata": {"request_start_ns": 5}, "metrics": {"input_sequence_length": {"value": 3, "unit": ""}, '
+    '"output_sequence_length": {"value": 2, "unit": ""}}}\n',
+    "llmservingsim-bench": '{"input_toks": 3, "output_toks": 2, "arrival_time": 1.0}\n',
+    "vllm-bench": '{"input_lens": [3], "output_lens": [2], "start_times": [1.0], "ttfts": [0.1], "itls": [[0.1]]}\n',
+}
+"""A line of each request log that has a JSON object per line."""
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_all_bad_lines_of_json_records_are_counted(tmp_path: Path, name: str) -> None:
+    line = RECORDS[name]
+    assert read(tmp_path, line * 2).meta.format == name
+    # A line that is cut, and one with a text where a number must be.
+    cut = line[:-3] + "\n"
+    wrong = re.sub(r"\b([23]|10)\b(?=[,}\]])", r'"x\1"', line)
+    if name == "aiperf":
+        wrong = line.replace('"request_start_ns": 5', '"request_start_ns": "x"')
+    assert wrong != line
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, line * 2 + cut + line + wrong * 6 + line)
+    assert ":3: " in str(caught.value)
+    assert "(7 lines are bad: 3, 5, 6, 7, 8, …)" in str(caught.value)
+
+
+def test_a_first_line_that_is_damaged_is_one_of_the_bad_lines(tmp_path: Path) -> None:
+    line = RECORDS["llmservingsim-bench"]
+    with pytest.raises(InputError, match=r":1: .*\(2 lines are bad: 1, 3\)"):
+        read(tmp_path, line[:-3] + "\n" + line + line[:-3] + "\n" + line)
+
+
+def test_records_that_cannot_be_are_counted_like_lines_that_cannot_be_read(tmp_path: Path) -> None:
+    line = RECORDS["llmservingsim-bench"]
+    without = line.replace("1.0", "null")
+    with pytest.raises(InputError, match=r":2: arrival time: has none.*\(3 lines are bad: 2, 3, 5\)"):
+        read(tmp_path, line + without + without + line + line.replace("3", "-3"))
 
 
 def test_rows_that_blis_did_not_serve_are_left_out_by_their_status(tmp_path: Path) -> None:

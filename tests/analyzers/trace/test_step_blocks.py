@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zstandard
 
+from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace import source as source_module
 from lbal.analyzers.trace import step_blocks
 from lbal.analyzers.trace.formats import ReadOptions, native, read_trace
@@ -105,6 +106,14 @@ BAD = {
     "more than fit": [HEADER, *STEPS, step(40, num_running=[10, 1])],
     "a line that is none": [HEADER, *STEPS, [1]],
 }
+FAULTS = {
+    "too few": {"kv_tokens": [1]},
+    "negative": {"kv_tokens": [1, -1]},
+    "no whole number": {"num_running": [1, 0.5]},
+    "more than fit": {"num_running": [10, 11]},
+    "too large": {"kv_tokens": [1e18, 1e18]},
+    "a field more": {"wait_ms": [1, 1]},
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -118,6 +127,59 @@ def test_blocks_are_refused_with_the_same_words(tmp_path, capsys, monkeypatch, n
     assert run(arguments) == 2
     assert capsys.readouterr().err == whole
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def lines_told(capsys, path):
+    """What `lbal validate` says of a file that it refuses."""
+    assert run(["validate", path]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    return told
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_all_bad_steps_are_counted_in_blocks_and_at_once(tmp_path, capsys, monkeypatch, fault):
+    steps = [step(number, **(FAULTS[fault] if number % 6 == 5 else {})) for number in range(40)]
+    path = written(tmp_path / "t.jsonl", HEADER, *steps)
+    told = lines_told(capsys, path)
+    assert f"{path}:7: " in told
+    assert "(6 lines are bad: 7, 13, 19, 25, 31, …)" in told
+    assert f"{path}:7: " in (at_once := refusal(path))
+    assert "(6 lines are bad: 7, 13, 19, 25, 31, …)" in at_once
+    in_small_blocks(monkeypatch)
+    assert lines_told(capsys, path) == told
+
+
+def refusal(path):
+    """What reading the steps as one table says."""
+    with pytest.raises(InputError) as caught:
+        read_trace(path)
+    return str(caught.value)
+
+
+def test_all_steps_that_stand_twice_are_counted(tmp_path, capsys, monkeypatch):
+    path = written(tmp_path / "t.jsonl", HEADER, *STEPS, *STEPS[38:], STEPS[39])
+    told = lines_told(capsys, path)
+    assert f"{path}:42: step: 38 stands twice (3 lines are bad: 42, 43, 44), expected one line per step" in told
+    in_small_blocks(monkeypatch)
+    assert lines_told(capsys, path) == told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"prompt_tokens": -1}, {"finish_ms": -5.0}, {"arrival_ms": None}, {"rank": 7}, {"arrival_ms": 1e18}, {"more": 1}],
+)
+def test_all_bad_requests_are_counted(tmp_path, capsys, monkeypatch, changes):
+    known = {"finish_ms": 99.0, "rank": 1}
+    requests = [request(number, **known) for number in range(30)]
+    for number in range(4, 30, 4):
+        requests[number].update(changes)
+    path = written(tmp_path / "t.jsonl", HEADER, *requests)
+    told = lines_told(capsys, path)
+    assert f"{path}:6: " in told
+    assert "(7 lines are bad: 6, 10, 14, 18, 22, …)" in told
+    in_small_blocks(monkeypatch)
+    assert lines_told(capsys, path) == told
 
 
 @pytest.mark.parametrize("name", TRACES)

@@ -84,7 +84,9 @@ def test_the_line_of_a_bad_rank_is_the_line_before_sorting() -> None:
 
 
 def test_a_rank_beyond_the_known_size_is_refused() -> None:
-    with pytest.raises(InputError, match=r"t: rank: 1 is out of range \(row 2\), expected a rank in 0..0"):
+    with pytest.raises(
+        InputError, match=r"t: rank: 1 is out of range \(2 rows are bad: 2, 4\), expected a rank in 0..0"
+    ):
         Trace.of(TraceMeta("t", "native", dp_size=1), None, steps())
 
 
@@ -110,12 +112,15 @@ def test_a_bad_request_is_refused(columns: dict[str, list[Any]], problem: str) -
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        ({"step": [0, 0, -1, -1]}, "step: -1 is missing or negative (row 3), expected a number from 0"),
+        ({"step": [0, 0, -1, -1]}, "step: -1 is missing or negative (2 rows are bad: 3, 4), expected a number from 0"),
         (
             {"kv_tokens": [1, -2, 3, 4]},
             "kv_tokens: -2.0 is negative (row 2), expected a number of at least 0, or null for a gap",
         ),
-        ({"step_ms": [1, 1, 0, 0]}, "step_ms: 0.0 is not positive (row 3), expected the wall time of the step in ms"),
+        (
+            {"step_ms": [1, 1, 0, 0]},
+            "step_ms: 0.0 is not positive (2 rows are bad: 3, 4), expected the wall time of the step in ms",
+        ),
         (
             {"start_ms": [1, 1, 2, None]},
             "start_ms: step 1 has different values on its ranks, expected one value per step",
