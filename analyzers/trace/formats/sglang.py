@@ -9,13 +9,11 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
-from lbal.analyzers.trace.reading.line_clock import LineClock
-from lbal.analyzers.trace.reading.log_lines import MANGLED, plain
+from lbal.analyzers.trace.reading.log_lines import MANGLED, PIECE_BYTES, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
-from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, is_plain_dp, with_accepted
-from lbal.analyzers.trace.reading.sglang_usual import PIECE_BYTES, batch_lines
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, BatchLines, is_plain_dp, with_accepted
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -80,14 +78,14 @@ class SglangReader(LogReader):
         """The rows of all ranks. Whether they are steps is known at the end, so they are kept until then."""
         if is_plain_dp(plain(source.wide_head)):
             records.note(PLAIN_DP)
-        clock, starts, mangled, tables = LineClock(), 0, 0, []
+        lines, starts, mangled, tables = BatchLines(), 0, 0, []
         for block in source.blocks(PIECE_BYTES, text=False):
             data = plain(block.data)
             starts_here = list(START.finditer(data)) if b"server_args=" in data else []
             _learn(data, starts_here[:1], records)
             begin = 0
             for end in [*(start.start() for start in starts_here), len(data)]:
-                table, unread = batch_lines(data[begin:end], clock)
+                table, unread = lines.read(data[begin:end])
                 mangled += unread
                 if len(table):
                     tables.append(np.column_stack([table, np.full(len(table), max(starts - 1, 0))]))

@@ -8,59 +8,117 @@ from itertools import islice
 import numpy as np
 
 from lbal.analyzers.trace.reading.line_clock import LineClock
+from lbal.analyzers.trace.reading.line_form import ABSENT, PLACE, Field, Fields, Place
+from lbal.analyzers.trace.reading.line_shapes import LineShapes
 from lbal.analyzers.trace.trace import FloatArray
 
 EVERY_STEP = "--decode-log-interval 1 and SGLANG_LOG_FORWARD_ITERS=1 (in the environment, 0.5.5 or later)"
 """What makes the server log every pass."""
-LINE = re.compile(rb"^([^\n]{0,400}?)\b(Decode|Prefill) batch(?: \[(\d{1,15})\])?[.,] ([^\n]*)(\n?)", re.MULTILINE)
-EACH_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
+LINE = re.compile(
+    rb"(?P<head>[^\n]{0,400}?)\b(?P<kind>Decode|Prefill) batch(?: \[(?P<step>\d{1,15})\])?[.,] "
+    rb"(?P<body>[^\n]*)(?P<end>\n?)"
+)
 LOOKS_LIKE_ONE = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#")
 FIELD = re.compile(
     rb"(?:\A|(?<=, ))"
-    rb"(#running-req|#token|#full token|#gpu token|accept len|gen throughput \(token/s\)|#queue-req|#new-token)"
-    rb": (\d{1,15}(?:\.\d{1,15})?)(?=,|[ \n]*\Z)(,?)"
+    rb"(?P<name>#running-req|#token|#full token|#gpu token|accept len|gen throughput \(token/s\)|#queue-req|#new-token)"
+    rb": (?P<number>\d{1,15}(?:\.\d{1,15})?)(?=,|[ \n]*\Z)(?P<comma>,?)"
 )
 TOKENS = (b"#token", b"#full token", b"#gpu token")
 MAY_END_A_LINE = b"#queue-req"
 RANK = re.compile(rb"\bDP(\d{1,4})\b")
 OF_TENSOR = re.compile(rb"\bTP(\d{1,4})\b")
+NAN = float("nan")
 HEAD = re.compile(rb"^([^\n]{0,400}?)\b(?:Decode|Prefill) batch\b", re.MULTILINE)
 HEADS_READ = 4000
-COLUMNS = (
-    "rank",
-    "step",
-    "time_ms",
-    "clock",
-    "kv_tokens",
-    "num_running",
-    "num_waiting",
-    "prefill_tokens",
-    "step_ms",
-    "tokens_per_request",
-    "is_damaged",
-)
-"""What is known of a line. `tokens_per_request` is its `accept len`, and `step_ms` is that of one token per request.
-A line that is damaged has a place at most: rank, step, time. Prefill lines are those with `prefill_tokens`."""
-Row = tuple[float, ...]
-NAN = float("nan")
-NOTHING = (NAN,) * 6
+MARKS = (b"Decode batch", b"Prefill batch")
+FIELDS = ("step", "kv_tokens", "num_running", "num_waiting", "prefill_tokens", "throughput", "tokens_per_request")
+"""What is looked for in a line; `tokens_per_request` is its `accept len`."""
+VALUES = ("step", "kv_tokens", "num_running", "num_waiting", "prefill_tokens", "step_ms", "tokens_per_request")
+COLUMNS = (*PLACE, *VALUES, "is_damaged")
+"""What is known of a line. `step_ms` is that of one token per request. A damaged line has a place at most: rank, time,
+step. Prefill lines are those with `prefill_tokens`."""
 
 
-def any_lines(data: bytes, clock: LineClock) -> tuple[FloatArray, int]:
-    """The lines of some text, which ends with a line end or the file: rows of `COLUMNS`, and how many cannot be read.
+class BatchLines:
+    """Reads the batch lines of one log."""
 
-    Lines are read field by field; `usual_lines` reads the same from most lines several times as fast.
+    def __init__(self) -> None:
+        self._clock = LineClock()
+        self._shapes = LineShapes(MARKS, _of_one, self._place, len(FIELDS))
 
-    Of those that cannot be read, the ones whose place can be are among the rows.
+    def read(self, data: bytes) -> tuple[FloatArray, int]:
+        """The lines of some text, which ends with a line end or the file: rows of `COLUMNS`, and how many are unread.
+
+        Of those that cannot be read, the ones whose place can be are among the rows.
+        """
+        alike, others = self._shapes.read_alike(data)
+        rows, tables, unread = [alike.row], [_table(alike.places, alike.values, 0.0)], 0
+        for row, line in others:
+            table, begun = self._read_one(line)
+            rows.append(np.full(len(table), row))
+            tables.append(table)
+            unread += begun
+        return np.concatenate(tables)[np.argsort(np.concatenate(rows), kind="stable")], unread
+
+    def _read_one(self, line: bytes) -> tuple[FloatArray, int]:
+        """The row of a line, if it has one, and how many lines that cannot be read are begun in it."""
+        begun, fields, found = len(LOOKS_LIKE_ONE.findall(line)), batch_fields(line), LINE.match(line)
+        if found is None:
+            return np.empty((0, len(COLUMNS))), begun
+        step = Field(*found.span("step")).value(line)
+        values = fields.values(line) if fields else [step] + [NAN] * (len(FIELDS) - 1)
+        row = _table(np.array([self._place(found["head"])]), np.array([values]), float(fields is None))
+        return row, max(begun, 1) - bool(fields)
+
+    def _place(self, head: bytes) -> Place:
+        rank = RANK.findall(head)
+        return (float(rank[-1]) if rank else NAN, *self._clock.moment(head))
+
+
+def batch_fields(line: bytes) -> Fields | None:
+    """Where a line tells its `FIELDS`; None where a load is missing, or two lines ran into one.
+
+    A number at the end of the line may be cut: only the field with which whole lines end is used there.
     """
-    rows, unread = [], 0
-    for line in EACH_LINE.findall(data):
-        begun = len(LOOKS_LIKE_ONE.findall(line))
-        if found := LINE.match(line):
-            rows.append(_row(found, clock))
-            begun = max(begun, 1) - (not rows[-1][-1])
-        unread += begun
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS)), unread
+    found = LINE.match(line)
+    if found is None or b" batch" in found["body"]:
+        return None
+    names: set[bytes] = set()
+    told: dict[bytes, Field] = {}
+    for one in FIELD.finditer(found["body"]):
+        name, begin = one["name"], found.start("body")
+        if name in names:
+            return None
+        names.add(name)
+        if one["comma"] or (found["end"] and name == MAY_END_A_LINE):
+            told[name] = Field(begin + one.start("number"), begin + one.end("number"))
+    running, waiting = told.get(b"#running-req", ABSENT), told.get(b"#queue-req", ABSENT)
+    tokens, new = next((told[name] for name in TOKENS if name in told), ABSENT), told.get(b"#new-token", ABSENT)
+    throughput, accepted = told.get(b"gen throughput (token/s)", ABSENT), told.get(b"accept len", ABSENT)
+    if found["kind"] == b"Prefill":
+        tokens = throughput = accepted = ABSENT
+    else:
+        new = ABSENT
+    if new == ABSENT and ABSENT in (running, tokens):
+        return None
+    step = Field(*found.span("step"))
+    return Fields(found.start("kind"), (step, tokens, running, waiting, new, throughput, accepted))
+
+
+def _of_one(line: bytes) -> Fields | None:
+    """The same of a line in which no other one is begun."""
+    return batch_fields(line) if line.count(b" batch") == 1 else None
+
+
+def _table(places: FloatArray, values: FloatArray, is_damaged: float) -> FloatArray:
+    """Rows of `COLUMNS`."""
+    throughput, running = values[:, FIELDS.index("throughput")], values[:, FIELDS.index("num_running")]
+    timed = (throughput > 0) & (running > 0)
+    step_ms = np.full(len(values), NAN)
+    step_ms[timed] = running[timed] / throughput[timed] * 1e3
+    values = np.column_stack([values[:, :-2], step_ms, values[:, -1]])
+    return np.column_stack([places, values, np.full(len(values), is_damaged)])
 
 
 def is_plain_dp(data: bytes) -> bool:
@@ -68,36 +126,6 @@ def is_plain_dp(data: bytes) -> bool:
     heads = [found[1] for found in islice(HEAD.finditer(data), HEADS_READ)]
     ranks = {rank for head in heads for rank in RANK.findall(head)[-1:]}
     return len(ranks) > 1 and {int(tensor) for head in heads for tensor in OF_TENSOR.findall(head)} <= {0}
-
-
-def _row(line: re.Match[bytes], clock: LineClock) -> Row:
-    """The values of a line; its place alone where a load is missing, or two lines ran into one.
-
-    A number at the end of the line may be cut: only the field with which whole lines end is used there.
-    """
-    head, kind, step, body, end = line.groups()
-    rank = RANK.findall(head)
-    place = (float(rank[-1]) if rank else NAN, float(step) if step else NAN, *clock.moment(head))
-    found = FIELD.findall(body)
-    fields = {name: float(number) for name, number, comma in found if comma or (end and name == MAY_END_A_LINE)}
-    doubled = len({name for name, _number, _comma in found}) < len(found)
-    values = None if doubled or b" batch" in body else _values(kind, fields)
-    return (*place, *NOTHING, 1.0) if values is None else (*place, *values, 0.0)
-
-
-def _values(kind: bytes, fields: dict[bytes, float]) -> Row | None:
-    """KV tokens, running, waiting, new tokens, step time, tokens per request and pass."""
-    get = fields.get
-    running, waiting = get(b"#running-req"), get(b"#queue-req", NAN)
-    if kind == b"Prefill":
-        new = get(b"#new-token")
-        return None if new is None else (NAN, NAN if running is None else running, waiting, new, NAN, NAN)
-    tokens = next((fields[name] for name in TOKENS if name in fields), None)
-    if running is None or tokens is None:
-        return None
-    throughput = get(b"gen throughput (token/s)", 0.0)
-    step_ms = running / throughput * 1e3 if throughput > 0 < running else NAN
-    return (tokens, running, waiting, NAN, step_ms, get(b"accept len", NAN))
 
 
 def with_accepted(columns: dict[str, FloatArray]) -> dict[str, FloatArray]:

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sglang_lines import BODIES, PREFILL_BODIES, PREFIXES, decode, prefill
 
-from lbal.analyzers.trace.reading import sglang_usual
-from lbal.analyzers.trace.reading.line_clock import LineClock
-from lbal.analyzers.trace.reading.sglang_log import COLUMNS, any_lines
+from lbal.analyzers.trace.reading.line_form import LineForm
+from lbal.analyzers.trace.reading.sglang_log import COLUMNS, BatchLines
 
 OTHERS = (
     'INFO:     10.0.0.2:55254 - "POST /v1/chat/completions HTTP/1.1" 200 OK\n',
@@ -51,9 +50,16 @@ def lines(draw) -> str:
     return draw(st.sampled_from(PREFIXES_OUTSIDE)) + line
 
 
+def plainly(text: bytes) -> tuple[np.ndarray, int]:
+    """The lines of a text, each read by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LineForm, "of", lambda *_: None)
+        return BatchLines().read(text)
+
+
 def assert_alike(text: bytes) -> int:
     """Both ways give the same; returns how many lines were found."""
-    (one, unread), (other, unread_too) = (read(text, LineClock()) for read in (sglang_usual.batch_lines, any_lines))
+    (one, unread), (other, unread_too) = BatchLines().read(text), plainly(text)
     assert unread == unread_too
     assert np.array_equal(one, other, equal_nan=True), dict(zip(COLUMNS, zip(one.T, other.T, strict=True), strict=True))
     return len(one)
@@ -72,15 +78,15 @@ def test_damaged_lines_read_alike(texts: list[str], seed: int) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_every_generation_is_of_the_usual_form(body: str, monkeypatch) -> None:
-    monkeypatch.setattr(sglang_usual, "any_lines", None)
-    table, unread = sglang_usual.batch_lines(decode(3, 7, 900, iteration=5, body=body).encode() * 50, LineClock())
+def test_lines_of_every_generation_are_read_in_bulk(body: str, monkeypatch) -> None:
+    monkeypatch.setattr(BatchLines, "_read_one", None)
+    table, unread = BatchLines().read(decode(3, 7, 900, iteration=5, body=body).encode() * 50)
     assert (len(table), unread) == (50, 0)
 
 
 def test_a_field_whose_name_ends_like_another_is_not_that_one() -> None:
     line = decode(0, 7, 900, body="speculative").replace("accept rate", "block accept len: 3.10, accept rate")
-    table, unread = any_lines(line.encode(), LineClock())
+    table, unread = plainly(line.encode())
     assert unread == 0
     assert table[0, COLUMNS.index("tokens_per_request")] == 2.5
     assert assert_alike(line.encode()) == 1
