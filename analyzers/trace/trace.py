@@ -224,6 +224,7 @@ class Trace:
         if requests is not None:
             requests = _checked_requests(requests, meta, line_of_request)
             requests, meta = _in_order_of_arrival(requests, meta, strict, line_of_request)
+            meta = _with_empty_prompts_told(requests, meta)
         return cls(meta, requests, steps, None if checked is None else checked.blocks)
 
     def with_meta(self, **changes: Any) -> Trace:
@@ -341,6 +342,16 @@ def _in_order_of_arrival(
         place.refuse(backwards, "arrival_ms", "runs backwards from the request before it", expected, show=False)
     warning = f"{count} arrival time{'s run' if count > 1 else ' runs'} backwards; requests were sorted by arrival"
     return frame.sort("arrival_ms", maintain_order=True), meta.warned(warning)
+
+
+def _with_empty_prompts_told(requests: pl.DataFrame, meta: TraceMeta) -> TraceMeta:
+    """A prompt of 0 tokens may be one that the log did not know: it is kept, and said."""
+    count = int((requests["prompt_tokens"] == 0).sum())
+    if not count:
+        return meta
+    one, several = "has a prompt of 0 tokens; it counts with its", "have prompts of 0 tokens; they count with their"
+    warning = f"{count:,} of {requests.height:,} requests {several if count > 1 else one} output alone"
+    return meta if warning in meta.warnings else meta.warned(warning)
 
 
 def _backwards(steps: pl.DataFrame) -> int:

@@ -11,6 +11,7 @@ import pytest
 from lbal.analyzers.errors import InputError, UsageError
 from lbal.analyzers.trace.formats import ReadOptions, read_trace
 from lbal.analyzers.trace.trace import Trace
+from lbal.cli.main import run
 
 FIELD = (
     json.loads(path.read_text())
@@ -325,3 +326,36 @@ def test_a_named_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_request_trace_is_refused_by_its_own_name(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         read(tmp_path, text + "\n")
+
+
+@pytest.mark.parametrize("name", [*RECORDS, "lengths", "native"])
+def test_prompts_of_no_tokens_are_kept_and_counted(tmp_path: Path, name: str) -> None:
+    others = {"lengths": "3,2\n", "native": '{"request_id": 1, "prompt_tokens": 3, "output_tokens": 2}\n'}
+    head = {"lengths": "input_length,output_length\n", "native": '{"lbal_trace": 1}\n'}.get(name, "")
+    line = {**RECORDS, **others}[name]
+    empty = re.sub(r"^3|\b(?:3|10)\b(?=[,}\]])", "0", line, count=1)
+    assert empty != line
+    lines = [line, empty, line]
+    if name == "native":
+        lines = [text.replace('"request_id": 1', f'"request_id": {row}') for row, text in enumerate(lines)]
+    trace = read(tmp_path, head + "".join(lines))
+    assert sorted(column(trace, "prompt_tokens"))[0] == 0  # type: ignore[type-var]
+    assert len(column(trace, "prompt_tokens")) == 3
+    assert "1 of 3 requests has a prompt of 0 tokens; it counts with its output alone" in trace.meta.warnings
+
+
+def test_what_is_said_of_empty_prompts_is_said_once_by_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, kept = tmp_path / "t.csv", tmp_path / "kept.jsonl"
+    source.write_text("input_length,output_length\n0,3\n5,2\n0,1\n")
+    told = "2 of 3 requests have prompts of 0 tokens; they count with their output alone"
+    assert run(["convert", str(source), str(kept)]) == 0
+    capsys.readouterr()
+    for command in ("validate", "analyze", "replay"):
+        for trace in (source, kept):
+            assert run([command, str(trace)]) == 0
+            assert capsys.readouterr().err.count(told) == 1, (command, trace)
+            assert run([command, str(trace), "--json"]) == 0
+            (described,) = json.loads(capsys.readouterr().out)["inputs"]
+            assert described["warnings"].count(told) == 1
