@@ -55,13 +55,13 @@ def series(run: KnownRun, step: int) -> Iterator[Line]:
         ("num_queue_reqs", run.num_waiting),
         ("num_used_tokens", run.kv_tokens),
         ("token_usage", np.round(run.kv_tokens / run.kv_capacity, 4)),
-        ("gen_throughput", run.num_running / run.step_ms[:, None] * 1e3),
+        ("gen_throughput", np.round(run.num_running / run.step_ms[:, None] * 1e3, 2)),
     ):
         yield Line(f"# TYPE sglang:{name} gauge")
         for rank in range(run.dp_size):
             for copy in range(COPIES):
                 labels = f'dp_rank="{rank}",engine_type="unified",model_name="m",tp_rank="{COPIES * rank + copy}"'
-                yield Line(f"sglang:{name}{{{labels}}} {values[step, rank]:.2f}", step, rank)
+                yield Line(f"sglang:{name}{{{labels}}} {float(values[step, rank])}", step, rank)
     yield Line('sglang:num_running_reqs_total{model_name="m",tp_rank="0"} 99999.0')
 
 
