@@ -116,7 +116,7 @@ def analyze_steps(
     how = Accounting(model, measured, curves, 0.0 if told is None else told.constant_ms)
     found = accounted(steps, how, None if single is None else single.part(rows), _with_told_speeds(model, told))
     accounts, over_step = found.fold, found.fold.sums.over_step
-    if recorded and not measured and over_step > len(accounts) / 2:
+    if recorded and not measured and over_step > len(accounts) / 2 and trace.meta.no_barrier is None:
         raise UsageError(
             f"{model.name} takes longer than the measured step in {over_step:,} of "
             f"{len(accounts):,} steps of {trace.meta.source}, expected a model that fits them",

@@ -36,6 +36,8 @@ MAX_PAIRS = 2.0**80
 """Of a prompt of the most tokens."""
 MAX_TOKENS = 1 << 40
 """More tokens than this in one request are taken for damage."""
+NO_BARRIER = "no_barrier"
+"""Key of `TraceMeta.config`: why ranks do not wait for one another, so that barrier idle does not apply."""
 MAX_RANKS = 1 << 16
 """A step has no more ranks than this: more are taken for damage, before memory is taken for them."""
 
@@ -109,6 +111,12 @@ class TraceMeta:
     """The ranks of which any load is known; None where all are, or where there are no steps."""
     sources: tuple[Mapping[str, Any], ...] = ()
     """Of a trace of engine logs: `name`, `sha256`, `ranks` of each file."""
+
+    @property
+    def no_barrier(self) -> str | None:
+        """Why the ranks do not wait for one another, where the trace tells that; None where they do, or may."""
+        reason = self.config.get(NO_BARRIER)
+        return reason if isinstance(reason, str) else None
 
     def warned(self, *warnings: str) -> TraceMeta:
         """A copy with further warnings."""

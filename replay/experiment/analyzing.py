@@ -15,6 +15,7 @@ from lbal.analyzers.analysis.look import Idle, Look, MixedSteps, Server
 from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
 from lbal.analyzers.analysis.situation import situations
 from lbal.analyzers.analysis.unknown import without_unknown
+from lbal.analyzers.analysis.without_barrier import without_barrier
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.window import WINDOWS, Window
@@ -145,7 +146,11 @@ def _step_result(
         "step_model": analysis.model.as_dict(),
         "power_model": view.as_dict(),
     }
-    leading, beside = situations(_look(trace, analysis, run, window, slots))
+    look = _look(trace, analysis, run, window, slots)
+    leading, beside = situations(look)
+    if trace.meta.no_barrier is not None:
+        found = without_barrier(run, look, trace, config, leading)
+        return replace(found, notes=[*found.notes, *analysis.known.notes, *beside, *drawing.notes([run])])
     first, *others = analysis_headroom(run, lengths_known=analysis.lengths_known)
     run, placed = _with_placement(run, analysis, drift, slots or 0, display)
     findings = [first, analysis_counterfactual(run, view), *placed, *others]
@@ -172,6 +177,8 @@ def _look(trace: Trace, analysis: StepAnalysis, run: Run, window: Window, slots:
     """A look at the steps of the window; at those without gaps, but for prefill, during which logs tell no load."""
     known, meta = analysis.known, trace.meta
     idle = Idle(run.metrics["barrier_idle_fraction"].value, run.attribution, analysis.slow_ranks)
+    if meta.no_barrier is not None:
+        return Look.at(analysis.steps, Server(known.ranks, known.lacks, slots, meta.kv_capacity, meta.resolution))
     server = Server(known.ranks, known.lacks, slots, meta.kv_capacity, meta.resolution)
     seen = analysis.steps
     if window == "all":

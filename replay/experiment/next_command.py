@@ -18,6 +18,10 @@ ROUTED = ("round-robin", "jsq")
 """What engines ship."""
 BALANCING = ("bf-io", "waterline")
 """What balances tokens, to see what that wins."""
+NO_BARRIER_HERE = (
+    " A replay models ranks that wait for one another, which these do not: of its figures those of load are theirs, "
+    "and none of idle, time or energy."
+)
 REQUEST_FILE, RANKS, SLOTS = "REQUESTS", "RANKS", "SLOTS"
 """Stand for a file that is not there yet, and for sizes that the log does not tell; of one rank nothing is routed."""
 
@@ -47,11 +51,13 @@ def after_steps(
 ) -> dict[str, str]:
     """What comes next after the steps of a trace: `command`, or `advice` where it has no requests."""
     slots = max_num_seqs or trace.meta.max_num_seqs
+    beside = "" if trace.meta.no_barrier is None else NO_BARRIER_HERE
     if trace.requests is None or trace.requests.is_empty():
         where = _which_log(trace, slots)
-        return {"advice": f"Other policies can be replayed on requests, which are not in here: {where}"}
+        return {"advice": f"Other policies can be replayed on requests, which are not in here: {where}{beside}"}
     assert trace.meta.dp_size is not None
-    return {"command": replay_command(trace, read_with, models, trace.meta.dp_size, slots or most_running(trace))}
+    command = replay_command(trace, read_with, models, trace.meta.dp_size, slots or most_running(trace))
+    return {"command": command, **({"advice": beside.strip()} if beside else {})}
 
 
 def most_running(trace: Trace) -> int:

@@ -11,11 +11,12 @@ import polars as pl
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import MANGLED, PIECE_BYTES, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
+from lbal.analyzers.trace.reading.own_counts import numbers_agree
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
 from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, BatchLines, is_plain_dp, with_accepted
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import FloatArray
+from lbal.analyzers.trace.trace import NO_BARRIER, FloatArray
 
 START = re.compile(rb"\bserver_args=(?:ServerArgs\()?")
 CAPACITY = re.compile(rb"\bmax_total_num_tokens=(\d{1,15}),[^\n]{0,200}?\bmax_running_requests=(\d{1,9}),")
@@ -39,6 +40,7 @@ PLAIN_DP = (
     "no rank prints a TP of its own, as under DP attention: under plain data parallelism ranks are copies of the "
     "server that do not wait for one another, and barrier idle does not apply to them"
 )
+COPIES = "under plain data parallelism ranks are copies of the server, which do not wait for one another"
 LOST = (
     "{lost:,} numbers of passes are missing on ranks that go on behind them with the requests that they had: lines are "
     "lost there, and what these ranks did in these passes is unknown"
@@ -78,6 +80,7 @@ class SglangReader(LogReader):
         """The rows of all ranks. Whether they are steps is known at the end, so they are kept until then."""
         if is_plain_dp(plain(source.wide_head)):
             records.note(PLAIN_DP)
+            records.facts.config[NO_BARRIER] = COPIES
         lines, starts, mangled, tables = BatchLines(), 0, 0, []
         for block in source.blocks(PIECE_BYTES, text=False):
             data = plain(block.data)
@@ -130,6 +133,11 @@ def _passes(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: 
     runs = runs_of(Numbered(**{name: columns[name] for name in ("run", "rank", "step", "time_ms")}), LATE_STEPS)
     records.skip(WRONG_STEP, int(runs.is_wrong.sum()))
     columns = _only({**columns, "run": runs.run.astype(np.float64)}, ~runs.is_wrong)
+    if NO_BARRIER in records.facts.config and not numbers_agree(
+        *(columns[name] for name in ("rank", "step", "time_ms"))
+    ):
+        records.alignment, records.resolution = "time", "sampled"  # each copy of the server counts its own passes
+        records.gaps_are_idle = False
     prefill = ~np.isnan(columns["prefill_tokens"])
     lines = RankLines(
         **{name: columns[name] for name in ("run", "rank", "step", "num_running", "kv_tokens", "tokens_per_request")},

@@ -13,9 +13,9 @@ from lbal.analyzers.trace.reading.line_form import PLACE, Field, Fields
 from lbal.analyzers.trace.reading.line_shapes import LineShapes
 from lbal.analyzers.trace.reading.log_lines import MANGLED
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, NO_BARRIER, VllmLog
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, ON_THEIR_OWN, VllmLog
 from lbal.analyzers.trace.source import Source
-from lbal.analyzers.trace.trace import FloatArray
+from lbal.analyzers.trace.trace import NO_BARRIER, FloatArray
 
 MARKS = (b"Iteration(", b" context requests, ", b"iteration elapsed time: ")
 LINE = re.compile(
@@ -32,6 +32,8 @@ WAITS = (
     "of the step: idle is modelled from the loads of the ranks"
 )
 NO_TOKENS = "iteration lines tell no KV tokens{}; {} gives KV use"
+LEAST_UNMATCHED = 8
+"""So many iterations of no number of the first rank, and none of one, tell that ranks count on their own."""
 APART_MS = 5_000.0
 """Iterations of one number on two ranks further apart than this are not one step."""
 
@@ -96,7 +98,9 @@ class _Seen:
     def __init__(self) -> None:
         self.has_engine = self.has_kv = self.has_dummies = False
         self.ranks: set[float] = set()
-        self.apart = self.together = 0
+        self.apart = self.together = self.unmatched = 0
+        self._first_ms: dict[float, float] = {}
+        self._last_ms: dict[float, float] = {}
         self._times: dict[float, float] = {}
 
     def add(self, columns: dict[str, FloatArray], *, engine: bool, kv: bool, dummy: bool) -> None:
@@ -104,6 +108,10 @@ class _Seen:
         self.has_kv |= kv
         self.has_dummies |= dummy
         self.ranks |= {rank for rank in np.unique(columns["rank"]) if not np.isnan(rank)}
+        for rank in self.ranks:
+            times = columns["time_ms"][columns["rank"] == rank]
+            self._first_ms[rank] = float(np.fmin.reduce(times, initial=self._first_ms.get(rank, np.inf)))
+            self._last_ms[rank] = float(np.fmax.reduce(times, initial=self._last_ms.get(rank, -np.inf)))
         if len(self.ranks) < 2:
             self._times.update(_by_step(columns, slice(None)))
             return
@@ -113,8 +121,17 @@ class _Seen:
         gap = np.abs(first - columns["time_ms"][own])
         self.apart += int((gap > APART_MS).sum())
         self.together += int((gap <= APART_MS).sum())
+        self.unmatched += int(np.isnan(gap).sum())
         if len(self._times) > 1 << 18:
             self._times.clear()
+
+    @property
+    def on_their_own(self) -> bool:
+        """Whether ranks that log at the same time are not at the same numbers, or share none."""
+        if self.apart or self.together:
+            return self.apart > self.together
+        overlap_ms = min(self._last_ms.values(), default=0.0) - max(self._first_ms.values(), default=0.0)
+        return self.unmatched >= LEAST_UNMATCHED and overlap_ms > 0
 
     @property
     def generation(self) -> str:
@@ -158,9 +175,10 @@ def _conclude(records: RankStepsBuilder, log: VllmLog, seen: _Seen, options: Rea
                 "ranks are joined by the clock, and steps without work are not logged: idle of ranks without work "
                 "is unseen; vLLM 0.23.0 or later numbers steps alike on all ranks"
             )
-    elif seen.apart > seen.together:
-        records.alignment = "time"
-        records.note(NO_BARRIER)
+    elif seen.on_their_own:
+        records.alignment, records.resolution = "time", "sampled"
+        records.note(ON_THEIR_OWN)
+        records.facts.config[NO_BARRIER] = "the ranks number their iterations apart, as those of dense models do"
         several = False
     elif generation == "C":
         records.gaps_are_idle = not seen.has_dummies

@@ -26,11 +26,13 @@ LOADS = ("kv_tokens", "num_running", "num_waiting")
 TOKEN_FIGURES = ("imbalance_tokens_mean", "balance_ratio_mean", "imbalance_ratio_mean")
 
 
-def each_renderer(*, resolution: str = "", rows: bool = False) -> pytest.MarkDecorator:
-    """All renderers of logs that are not refused, or those of one resolution, or those with steps of all ranks alike."""
+def each_renderer(*, resolution: str = "", rows: bool = False, barrier: bool | None = None) -> pytest.MarkDecorator:
+    """All renderers of logs that are not refused, or of one resolution, with steps of all ranks alike, or a barrier."""
     chosen = [one for one in RENDERERS.values() if not one.refused and one.resolution.startswith(resolution)]
     return pytest.mark.parametrize(
-        "renderer", [one for one in chosen if one.rows or not rows], ids=lambda one: one.name
+        "renderer",
+        [one for one in chosen if (one.rows or not rows) and barrier in (None, one.barrier)],
+        ids=lambda one: one.name,
     )
 
 
@@ -111,13 +113,20 @@ def test_what_a_log_tells_comes_back_and_nothing_else(
         assert (np.abs(steps.step_ms - known) <= renderer.tells["step_ms"].bound(known, run)).all()
 
 
-@each_renderer(resolution="step")
+@each_renderer(resolution="step", barrier=True)
 def test_the_known_idle_comes_back_within_the_rounding_of_the_log(
     renderer: Renderer, short: KnownRun, tmp_path: Path
 ) -> None:
     known = short.idle_fraction(told_steps(renderer, short), tokens="kv_tokens" in renderer.tells)
     assert known > 0.03
     assert idle(renderer.read(short, tmp_path), short) == pytest.approx(known, abs=renderer.idle_tolerance(short))
+
+
+@each_renderer(barrier=False)
+def test_no_idle_is_told_of_ranks_that_do_not_wait(renderer: Renderer, short: KnownRun, tmp_path: Path) -> None:
+    result = lbal.analyze(renderer.read(short, tmp_path), step_model=short.model)
+    assert result.headline.startswith("Barrier idle does not apply: ")
+    assert "barrier_idle_fraction" not in result.runs[0].metrics
 
 
 @each_renderer(resolution="sampled")
@@ -133,7 +142,7 @@ def test_a_rank_whose_requests_change_between_samples_does_not_shorten_the_step(
     assert idle(trace, run) == pytest.approx(run.idle_fraction(), abs=SAMPLED_IDLE)
 
 
-@each_renderer(resolution="step")
+@each_renderer(resolution="step", barrier=True)
 def test_a_replay_and_its_log_are_analyzed_alike(renderer: Renderer, replay, tmp_path: Path) -> None:
     """Every figure of the steps, and of each rank, as far as the log can tell; what it cannot is n/a with the reason."""
     run, result = replay

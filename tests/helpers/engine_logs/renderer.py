@@ -57,6 +57,8 @@ class Renderer:
     empty: Empty = "zero"
     """How a rank without work looks: as 0; as a gap in its step numbers, which is 0 between two records of the rank and
     unknown elsewhere; not at all; as one request, which pads it."""
+    barrier: bool = True
+    """Whether the log lets it be that ranks wait for one another."""
     over_lines: bool = False
     """Whether a record of all ranks may stand on several lines, and is lost where one of them is broken."""
     last_step_ms: float = 0.0

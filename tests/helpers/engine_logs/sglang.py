@@ -13,6 +13,8 @@ from engine_logs.renderer import EXACT, Line, Renderer, Rounding
 
 NUMBERED = [name for name, body in BODIES.items() if body.startswith("{name},")]
 """Lines of versions that number their passes with SGLANG_LOG_FORWARD_ITERS=1."""
+PLAIN_DP = ("plain DP", "DP alone")
+"""Prefixes of copies of the server, which do not wait for one another."""
 INTERVAL = 40
 SECONDS, MS = "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%3"
 
@@ -70,7 +72,14 @@ STEPS = {**LOADS, "step_ms": Rounding(relative=0.005 / 20)}
 RENDERERS = [
     *(Renderer(f"sglang {body}, every pass", "sglang", partial(every_pass, body), STEPS, empty="gap") for body in NUMBERED),
     *(
-        Renderer(f"sglang {prefix}, every pass", "sglang", partial(every_pass, "0.5.10", prefix=prefix), STEPS, empty="gap")
+        Renderer(
+            f"sglang {prefix}, every pass",
+            "sglang",
+            partial(every_pass, "0.5.10", prefix=prefix),
+            STEPS,
+            empty="gap",
+            barrier=prefix not in PLAIN_DP,
+        )
         for prefix in PREFIXES
     ),
     Renderer(
