@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account
+from lbal.analyzers.barrier.account_pass import PowerCurves
+from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import SingleLoads, unavoidable_idle_ms
 from lbal.analyzers.barrier.clock import StepClock
 from lbal.analyzers.barrier.folded import AccountFold

@@ -3,13 +3,20 @@
 For a step with rank times r_g (measured `compute_ms`, else (a*L_g + b*n_g) / speed) the barrier idle of rank g is
 max(r) - r_g. Everything else is sums of it. Attribution is exact and additive, per rank and step:
 
-    idle = empty + count + length (+ speed, with ranks of other speeds) (+ unexplained, with measured times)
+    idle = empty + count + length (+ prefill, where ranks prefill) (+ speed, with ranks of other speeds)
+           (+ unexplained, with measured times)
 
 With l = sum(L)/sum(n) and c_g = (a*l + b)*n_g, over the ranks that have work: *count* is max(c) - c_g, the
 idle that the numbers of requests alone would give; *length* is the rest of the idle that equally fast ranks would have
 (signed); *empty* is that idle of ranks without work; *speed* is what the speeds of the model change (signed);
 *unexplained* is measured minus modelled idle. Measured rank times are c + w_g: the constant part c is the same on all
 ranks that work and cancels in their idle; a rank without work saves it, so what it saves of c is *empty* too.
+
+Where ranks prefill, modelled rank times have f_g = p*q_g + e*A_g more, and *prefill* is what of the idle would vanish
+if every rank had the mean f of the step (signed: below 0 where prefill fell on the ranks that had least to decode).
+Then all that is left is the idle of the decodes, which the other causes share as above; a rank that prefills and does
+not decode has work. *Padding*, b times the requests that a rank computes for beyond its own, is computed, not waited:
+it is in the rank times, and summed up apart.
 
 Energy needs three more sums (see `analyzers/energy/power.py`): of f(n) = n/(n+h) over the ranks, of f(n)*idle, and of
 (L/max(L))^gamma. A model of power says which h and gamma.
@@ -21,46 +28,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.barrier.step_time import Coefficients, StepTimeModel, common_time, rank_time
-from lbal.analyzers.jit import without_references
+from lbal.analyzers.barrier.account_pass import (
+    CAUSES,
+    EMPTY,
+    MIXED,
+    PREFILL,
+    UNEXPLAINED,
+    PowerCurves,
+    RankSums,
+    StepSums,
+    compiled_pass,
+)
+from lbal.analyzers.barrier.mixed_work import MixedWork, mixed_work
+from lbal.analyzers.barrier.step_time import StepTimeModel, common_time
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
-
-CAUSES = ("empty", "count", "length", "speed", "unexplained")
-EMPTY, COUNT, LENGTH, SPEED, UNEXPLAINED = range(5)
-
-
-class PowerCurves(NamedTuple):
-    """How power depends on load: what the energy sums of the accounts are taken of. 0 where it does not."""
-
-    n_half: float = 0.0
-    """h: requests at which f(n) = n/(n+h) is one half."""
-    gamma: float = 0.0
-    """Exponent of a rank's load over the largest."""
-
-
-class StepSums(NamedTuple):
-    """Sums of each step over the ranks, shape (S,); causes (S, 5). Meanings: `BarrierAccounts`."""
-
-    idle_ms: FloatArray
-    slowest_ms: FloatArray
-    max_kv_tokens: FloatArray
-    min_kv_tokens: FloatArray
-    total_kv_tokens: FloatArray
-    running: FloatArray
-    max_running: FloatArray
-    min_running: FloatArray
-    straggler: IntArray
-    straggler_kv_tokens: FloatArray
-    power_curve: FloatArray
-    power_curve_idle_ms: FloatArray
-    load_curve: FloatArray
-    causes_ms: FloatArray
 
 
 def shares(part_ms: FloatArray, rank_ms: FloatArray) -> FloatArray:
@@ -68,22 +54,11 @@ def shares(part_ms: FloatArray, rank_ms: FloatArray) -> FloatArray:
     return np.divide(part_ms, rank_ms, out=np.zeros_like(rank_ms), where=rank_ms > 0)
 
 
-class RankSums(NamedTuple):
-    """Sums of each rank over the steps, shape (G,); causes (G, 5). Meanings: `BarrierAccounts`."""
-
-    idle_ms: FloatArray
-    straggler: FloatArray
-    empty: FloatArray
-    kv_tokens: FloatArray
-    running: FloatArray
-    causes_ms: FloatArray
-
-
 @dataclass(frozen=True)
 class BarrierAccounts:
     """The accounts of S steps over G ranks; `a + b` are the accounts of both, in that order.
 
-    Arrays of shape (S,) are per step, those of shape (G,) or (G, 5) are sums over the steps.
+    Arrays of shape (S,) are per step, those of shape (G,) or (G, 6) are sums over the steps.
     """
 
     step: IntArray
@@ -107,10 +82,18 @@ class BarrierAccounts:
     """Sum over ranks of f(n) = n/(n+h); 0 without an h."""
     power_curve_idle_ms: FloatArray
     """Sum over ranks of f(n) times the rank's barrier idle."""
+    power_curve_prefill_ms: FloatArray
+    """Sum over ranks of f(n) times what its prefill takes."""
     load_curve: FloatArray
     """Sum over ranks of (L/max(L))^gamma, with 0 for ranks where no rank holds a token; 0 without a gamma."""
+    prefill_tokens: FloatArray
+    """Prompt tokens that the step computes, summed over ranks; 0 where they are not known."""
+    prefill_ms: FloatArray
+    """What they take under the model, summed over ranks."""
+    padding_ms: FloatArray
+    """What padding takes under the model, summed over ranks."""
     causes_ms: FloatArray
-    """(S, 5) idle of the step by cause, in the order of `CAUSES`."""
+    """(S, 6) idle of the step by cause, in the order of `CAUSES`."""
     rank_idle_ms: FloatArray
     rank_straggler: FloatArray
     """Steps in which the rank was the straggler; k equal ones count 1/k each."""
@@ -118,6 +101,9 @@ class BarrierAccounts:
     """Steps in which the rank had no work."""
     rank_kv_tokens: FloatArray
     rank_running: FloatArray
+    rank_prefill_tokens: FloatArray
+    rank_prefill_ms: FloatArray
+    rank_padding_ms: FloatArray
     rank_causes_ms: FloatArray
     over_step: int
     """Steps whose largest modelled rank time exceeds their measured wall time: the model does not fit them."""
@@ -137,6 +123,25 @@ class BarrierAccounts:
     def dp_size(self) -> int:
         """G."""
         return len(self.rank_idle_ms)
+
+    @property
+    def has_prefill(self) -> bool:
+        """Whether any rank is known to prefill in any step."""
+        return bool(self.rank_prefill_tokens.any())
+
+    @property
+    def has_padding(self) -> bool:
+        """Whether any rank computes for more requests than its own."""
+        return bool(self.rank_padding_ms.any())
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """The causes that can be told, each with its index in the arrays of causes.
+
+        Prefill is among them where there is some, and the model knows what it takes.
+        """
+        prefill_is_told = self.rank_prefill_ms.any()
+        return {cause: index for index, cause in enumerate(CAUSES) if index != PREFILL or prefill_is_told}
 
     @property
     def idle_fraction(self) -> FloatArray:
@@ -182,14 +187,16 @@ def account(
     """The accounts of steps whose loads are all known (no NaN in `kv_tokens` and `num_running`).
 
     With `measured`, `compute_ms` are the rank times (all must be known); otherwise the model's are. Step times
-    are the recorded `step_ms` where there are any, else the model's C and b_mean terms plus the largest rank time.
+    are the recorded `step_ms` where there are any, else the model's C, C_x and b_mean terms plus the largest rank time.
+    What of prefill and padding the steps know is in the modelled rank times.
     `curves` are those of the power model, if energy is asked for; `constant_ms` is the part of measured rank times that
     does not depend on load. Raises `UsageError` for a speed of a rank that is
     not there.
     """
     count, ranks = len(steps), steps.dp_size
     by_step = StepSums(
-        **{name: np.empty(count) for name in StepSums._fields if name not in ("straggler", "causes_ms")},
+        **{name: np.empty(count) for name in StepSums._fields if name not in ("straggler", "causes_ms", *MIXED)},
+        **{name: np.zeros(count) for name in MIXED},
         straggler=np.empty(count, np.int64),
         causes_ms=np.empty((count, len(CAUSES))),
     )
@@ -199,14 +206,19 @@ def account(
     )
     rank_ms = steps.compute_ms if measured else steps.kv_tokens
     assert rank_ms is not None
-    loads = (np.ascontiguousarray(array) for array in (steps.kv_tokens, steps.num_running, rank_ms))
+    loads = [np.ascontiguousarray(array) for array in (steps.kv_tokens, steps.num_running, rank_ms)]
     coefficients = model.coefficients_ms
-    _sum_up()(*loads, measured, coefficients, model.slowness(ranks), curves or PowerCurves(), by_step, by_rank)
+    beside = mixed_work(steps, coefficients)
+    mixed = (*loads, ()) if beside is None else (*map(np.ascontiguousarray, beside), (True,))
+    settings = (coefficients, model.slowness(ranks), curves or PowerCurves())
+    compiled_pass(mixed=beside is not None)(*loads, measured, *mixed, *settings, by_step, by_rank)
     if measured and constant_ms > 0:
-        _count_constant_as_empty(steps, constant_ms, by_step, by_rank)
+        _count_constant_as_empty(steps, beside, constant_ms, by_step, by_rank)
     step_ms = steps.step_ms
     if step_ms is None:
         step_ms = common_time(by_step.running / ranks, coefficients) + by_step.slowest_ms
+        if coefficients.graph_loss:
+            step_ms = step_ms + coefficients.graph_loss * (by_step.prefill_tokens > 0)
     return BarrierAccounts(
         step=steps.step,
         step_ms=step_ms,
@@ -216,10 +228,15 @@ def account(
     )
 
 
-def _count_constant_as_empty(steps: StepArrays, constant_ms: float, by_step: StepSums, by_rank: RankSums) -> None:
+def _count_constant_as_empty(
+    steps: StepArrays, beside: MixedWork | None, constant_ms: float, by_step: StepSums, by_rank: RankSums
+) -> None:
     """Ranks without work also save the constant part of a rank time, as far as they did not spend it."""
     assert steps.compute_ms is not None
     idle = (steps.num_running == 0) & (by_step.running > 0)[:, None]
+    if beside is not None:
+        works = (steps.num_running > 0) | (beside.prefill_tokens > 0)
+        idle = ~works & works.any(axis=1, keepdims=True)
     saved = np.where(idle, np.maximum(constant_ms - steps.compute_ms, 0.0), 0.0)
     for sums, axis in ((by_step, 1), (by_rank, 0)):
         sums.causes_ms[:, EMPTY] += saved.sum(axis=axis)
@@ -236,176 +253,3 @@ def join(parts: Iterable[BarrierAccounts]) -> BarrierAccounts:
         values = [getattr(item, field.name) for item in items]
         joined[field.name] = np.concatenate(values) if field.name in PER_STEP else sum(values[1:], values[0])
     return BarrierAccounts(**joined)
-
-
-class Work(NamedTuple):
-    """What the ranks had to do, shape (S, G), and what tells their times."""
-
-    tokens: FloatArray
-    running: FloatArray
-    measured_ms: FloatArray
-    """Rank times; read only where `measured`."""
-    measured: bool
-    coefficients_ms: Coefficients
-    slowness: FloatArray
-    """(G,)"""
-    curves: PowerCurves
-
-
-class Whole(NamedTuple):
-    """A step over all ranks: what the accounts of each rank are taken against."""
-
-    tokens: float
-    running: float
-    max_tokens: float
-    min_tokens: float
-    max_running: float
-    min_running: float
-    slowest: float
-    """The largest rank time."""
-    slowest_modelled: float
-    slowest_plain: float
-    """The largest modelled one if all ranks had speed 1."""
-    straggler: int
-
-
-def rank_times(work: Work, step: int, rank: int) -> tuple[float, float, float]:
-    """The time of a rank in ms: modelled with speed 1, modelled, and the one that counts. Written for compilation."""
-    plain = rank_time(work.tokens[step, rank], work.running[step, rank], work.coefficients_ms)
-    modelled = work.slowness[rank] * plain
-    return plain, modelled, work.measured_ms[step, rank] if work.measured else modelled
-
-
-def whole_step(work: Work, step: int) -> Whole:
-    """Sums and maxima of a step over the ranks. Written for compilation."""
-    tokens, running = 0.0, 0.0
-    max_tokens, min_tokens, max_running, min_running = 0.0, np.inf, 0.0, np.inf
-    slowest, slowest_modelled, slowest_plain, straggler = -1.0, 0.0, 0.0, 0
-    for rank in range(work.tokens.shape[1]):
-        plain, modelled, took = rank_times(work, step, rank)
-        tokens += work.tokens[step, rank]
-        running += work.running[step, rank]
-        max_tokens = max(max_tokens, work.tokens[step, rank])
-        min_tokens = min(min_tokens, work.tokens[step, rank])
-        max_running = max(max_running, work.running[step, rank])
-        min_running = min(min_running, work.running[step, rank])
-        slowest_plain = max(slowest_plain, plain)
-        slowest_modelled = max(slowest_modelled, modelled)
-        if took > slowest:
-            slowest, straggler = took, rank
-    loads = (tokens, running, max_tokens, min_tokens, max_running, min_running)
-    return Whole(*loads, slowest, slowest_modelled, slowest_plain, straggler)
-
-
-def add_ranks(work: Work, step: int, whole: Whole, by_step: StepSums, by_rank: RankSums) -> None:
-    """Split the idle of every rank by cause; add it to the rank and to the step. Written for compilation."""
-    ranks = work.tokens.shape[1]
-    mean_length = whole.tokens / whole.running if whole.running > 0 else 0.0
-    per_request_ms = rank_time(mean_length, 1.0, work.coefficients_ms)
-    slowest_by_count, equals = 0.0, 0
-    for rank in range(ranks):
-        slowest_by_count = max(slowest_by_count, per_request_ms * work.running[step, rank])
-        equals += rank_times(work, step, rank)[2] == whole.slowest
-    total_idle, total_empty, total_count, total_modelled, total_plain = 0.0, 0.0, 0.0, 0.0, 0.0
-    for rank in range(ranks):
-        active = work.running[step, rank]
-        plain, modelled, took = rank_times(work, step, rank)
-        idle, modelled_idle = whole.slowest - took, whole.slowest_modelled - modelled
-        plain_idle = whole.slowest_plain - plain
-        total_idle += idle
-        total_modelled += modelled_idle
-        total_plain += plain_idle
-        by_rank.idle_ms[rank] += idle
-        by_rank.kv_tokens[rank] += work.tokens[step, rank]
-        by_rank.running[rank] += active
-        if modelled_idle != plain_idle:
-            by_rank.causes_ms[rank, SPEED] += modelled_idle - plain_idle
-        by_rank.causes_ms[rank, UNEXPLAINED] += idle - modelled_idle
-        if took == whole.slowest:
-            by_rank.straggler[rank] += 1.0 / equals
-        if active > 0:
-            count = slowest_by_count - per_request_ms * active
-            total_count += count
-            by_rank.causes_ms[rank, COUNT] += count
-            by_rank.causes_ms[rank, LENGTH] += plain_idle - count
-        else:
-            total_empty += plain_idle
-            by_rank.empty[rank] += 1.0
-            by_rank.causes_ms[rank, EMPTY] += plain_idle
-    by_step.idle_ms[step] = total_idle
-    by_step.causes_ms[step, EMPTY] = total_empty
-    by_step.causes_ms[step, COUNT] = total_count
-    by_step.causes_ms[step, LENGTH] = total_plain - total_empty - total_count
-    by_step.causes_ms[step, SPEED] = total_modelled - total_plain
-    by_step.causes_ms[step, UNEXPLAINED] = total_idle - total_modelled
-
-
-def add_curves(work: Work, step: int, whole: Whole, by_step: StepSums) -> None:
-    """The sums of a step that energy needs. Written for compilation."""
-    n_half, gamma = work.curves.n_half, work.curves.gamma
-    power_curve, power_curve_idle, load_curve = 0.0, 0.0, 0.0
-    if n_half > 0:
-        for rank in range(work.tokens.shape[1]):
-            active = work.running[step, rank]
-            share = active / (active + n_half)
-            power_curve += share
-            power_curve_idle += share * (whole.slowest - rank_times(work, step, rank)[2])
-    if gamma > 0 and whole.max_tokens > 0:
-        for rank in range(work.tokens.shape[1]):
-            load_curve += (work.tokens[step, rank] / whole.max_tokens) ** gamma
-    by_step.power_curve[step] = power_curve
-    by_step.power_curve_idle_ms[step] = power_curve_idle
-    by_step.load_curve[step] = load_curve
-
-
-def sum_up(
-    tokens: FloatArray,
-    running: FloatArray,
-    measured_ms: FloatArray,
-    measured: bool,
-    coefficients_ms: Coefficients,
-    slowness: FloatArray,
-    curves: PowerCurves,
-    by_step: StepSums,
-    by_rank: RankSums,
-) -> None:
-    """One pass over the steps: fills `by_step` and adds to `by_rank`. Written for compilation.
-
-    The arguments are the fields of `Work`, apart because the loads may be arrays that cannot be written.
-    """
-    work = Work(tokens, running, measured_ms, measured, coefficients_ms, slowness, curves)
-    for step in range(work.tokens.shape[0]):
-        whole = whole_step(work, step)
-        add_ranks(work, step, whole, by_step, by_rank)
-        add_curves(work, step, whole, by_step)
-        by_step.slowest_ms[step] = whole.slowest
-        by_step.max_kv_tokens[step] = whole.max_tokens
-        by_step.min_kv_tokens[step] = whole.min_tokens
-        by_step.total_kv_tokens[step] = whole.tokens
-        by_step.running[step] = whole.running
-        by_step.max_running[step] = whole.max_running
-        by_step.min_running[step] = whole.min_running
-        by_step.straggler[step] = whole.straggler
-        by_step.straggler_kv_tokens[step] = work.tokens[step, whole.straggler]
-
-
-@cache
-def _sum_up() -> Any:
-    from numba import types
-
-    record: Any = types.NamedTuple
-    alike: Any = types.NamedUniTuple
-    loads = types.Array(types.float64, 2, "C", readonly=True)
-    floats, integers = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
-    matrix = types.Array(types.float64, 2, "C")
-    coefficients = alike(types.float64, len(Coefficients._fields), Coefficients)
-    curves = alike(types.float64, len(PowerCurves._fields), PowerCurves)
-    kinds = {"causes_ms": matrix, "straggler": integers}
-    by_step = record([kinds.get(name, floats) for name in StepSums._fields], StepSums)
-    by_rank = record([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
-    helpers = (rank_time, rank_times, whole_step, add_ranks, add_curves)
-    return without_references(
-        sum_up,
-        types.void(loads, loads, loads, types.boolean, coefficients, floats, curves, by_step, by_rank),
-        helpers=helpers,
-    )

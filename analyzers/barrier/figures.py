@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier.accounts import CAUSES, BarrierAccounts
+from lbal.analyzers.barrier.accounts import BarrierAccounts
 from lbal.analyzers.barrier.folded import WORST_STEPS, AccountFold
 
 
@@ -23,7 +23,7 @@ def rank_table(fold: AccountFold) -> list[dict[str, Any]]:
             "kv_tokens_mean": float(accounts.rank_kv_tokens[rank] / steps),
             "num_running_mean": float(accounts.rank_running[rank] / steps),
             "idle_by_cause": {
-                cause: float(accounts.rank_causes_ms[rank, index] / time_ms) for index, cause in enumerate(CAUSES)
+                cause: float(accounts.rank_causes_ms[rank, index] / time_ms) for cause, index in accounts.causes.items()
             },
         }
         for rank in range(accounts.dp_size)
@@ -34,7 +34,7 @@ def attribution(fold: AccountFold) -> Mapping[str, float]:
     """Idle by cause as shares of the run's rank-time; they add up to `barrier_idle_fraction`."""
     rank_time_ms = fold.totals.rank_ms
     totals = fold.sums.rank_causes_ms.sum(axis=0)
-    return {cause: float(totals[index] / rank_time_ms) for index, cause in enumerate(CAUSES)}
+    return {cause: float(totals[index] / rank_time_ms) for cause, index in fold.sums.causes.items()}
 
 
 def worst_steps(accounts: BarrierAccounts, count: int = WORST_STEPS) -> list[dict[str, Any]]:

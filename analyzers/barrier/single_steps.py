@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lbal.analyzers.barrier.clock import in_order
+from lbal.analyzers.barrier.mixed_work import common_times_ms, rank_times_ms
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.trace import FloatArray, StepArrays
@@ -100,10 +101,10 @@ class StepWindow:
         steps = StepArrays(**arrays)
         rank_ms = steps.compute_ms
         if rank_ms is None:
-            rank_ms = model.rank_time_ms(steps.kv_tokens, steps.num_running)
+            rank_ms = rank_times_ms(steps, model)
         step_ms = steps.step_ms
         if step_ms is None:
-            step_ms = model.common_ms(steps.num_running) + rank_ms.max(axis=1)
+            step_ms = common_times_ms(steps, model) + rank_ms.max(axis=1)
         start_ms = steps.start_ms
         if not in_order(start_ms):
             start_ms = np.cumsum(step_ms) - step_ms

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import account
+from lbal.analyzers.barrier.mixed_work import common_times_ms, rank_times_ms
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_steps
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
@@ -337,15 +338,7 @@ def is_notable(fit: RobustFit, factor: Interval) -> bool:
 
 def predicted_step_ms(steps: StepArrays, model: StepTimeModel) -> FloatArray:
     """(S,) step times of a model for recorded loads, in ms, prefill included where both know it."""
-    return np.asarray(model.common_ms(steps.num_running) + _rank_ms(steps, model).max(axis=1))
-
-
-def _rank_ms(steps: StepArrays, model: StepTimeModel) -> FloatArray:
-    rank_ms = model.rank_time_ms(steps.kv_tokens, steps.num_running)
-    if steps.prefill_tokens is not None and model.per_prefill_token_s:
-        extra = model.per_prefill_token_s * 1e3 * np.nan_to_num(steps.prefill_tokens)
-        rank_ms = rank_ms + extra * model.slowness(steps.dp_size)
-    return rank_ms
+    return np.asarray(common_times_ms(steps, model) + rank_times_ms(steps, model).max(axis=1))
 
 
 def step_errors(measured_ms: FloatArray, predicted_ms: FloatArray) -> Errors:
@@ -366,7 +359,7 @@ def _errors(steps: StepArrays, model: StepTimeModel) -> Errors:
         return step_errors(steps.step_ms, predicted_step_ms(steps, model))
     assert steps.compute_ms is not None
     work = steps.compute_ms > 0
-    return step_errors(steps.compute_ms[work], (_rank_ms(steps, model) + model.shared_s * 1e3)[work])
+    return step_errors(steps.compute_ms[work], (rank_times_ms(steps, model) + model.shared_s * 1e3)[work])
 
 
 def _idle(steps: StepArrays, model: StepTimeModel, *, measured: bool) -> float:

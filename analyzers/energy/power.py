@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lbal.analyzers.barrier.accounts import PowerCurves
+from lbal.analyzers.barrier.account_pass import PowerCurves
 from lbal.analyzers.barrier.totals import RunTotals
 
 LevelName = Literal["low", "nominal", "high"]

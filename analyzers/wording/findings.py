@@ -247,6 +247,7 @@ def _cause_noun(cause: str) -> str:
         "empty": "ranks without work",
         "count": "uneven numbers of requests",
         "length": "uneven lengths of requests",
+        "prefill": "uneven prefill",
         "unexplained": "something that load does not explain",
     }.get(cause, CAUSES_IN_WORDS[cause])
 

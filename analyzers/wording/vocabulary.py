@@ -6,6 +6,7 @@ CAUSES_IN_WORDS = {
     "empty": "ranks without work",
     "count": "numbers of requests differ",
     "length": "lengths of requests differ",
+    "prefill": "ranks prefill unevenly",
     "speed": "speeds of ranks differ",
     "unexplained": "not explained by load",
 }

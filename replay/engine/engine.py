@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from lbal.analyzers.barrier.accounts import BarrierAccounts, PowerCurves, account, join
+from lbal.analyzers.barrier.account_pass import PowerCurves
+from lbal.analyzers.barrier.accounts import BarrierAccounts, account, join
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import Parameter, PluginError, PolicyError, UsageError
 from lbal.analyzers.registry import guarded, what_was_raised

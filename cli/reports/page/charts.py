@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lbal.analyzers.barrier.accounts import CAUSES
+from lbal.analyzers.barrier.account_pass import CAUSES
 from lbal.analyzers.barrier.thinned import IDLE_BINS
 from lbal.analyzers.metrics import METRICS
 from lbal.analyzers.result.result import Run

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference_accounting import plain_account
 
-from lbal.analyzers.barrier.accounts import CAUSES, PowerCurves, account
+from lbal.analyzers.barrier.account_pass import CAUSES, PowerCurves
+from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.figures import attribution, rank_table, worst_steps
 from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.step_time import StepTimeModel
@@ -53,11 +54,11 @@ def test_two_ranks_three_steps_by_hand():
 def test_causes_by_hand():
     # Step 0: l = 400/3, c = (4/3 + 1)*n = 7/3 and 14/3 ms: count 7/3 ms of the 3 ms. Step 2: rank 0 has no work.
     accounts = account(TWO_RANKS, MODEL, measured=False)
-    empty, count, length, speed, unexplained = accounts.causes_ms.T
+    empty, count, length, prefill, speed, unexplained = accounts.causes_ms.T
     assert empty.tolist() == [0, 0, 2]
     assert count == pytest.approx([7 / 3, 0, 0])
     assert length == pytest.approx([2 / 3, 0, 0])
-    assert speed.tolist() == unexplained.tolist() == [0, 0, 0]
+    assert prefill.tolist() == speed.tolist() == unexplained.tolist() == [0, 0, 0]
 
 
 def test_length_is_negative_where_short_requests_make_up_for_their_number():
@@ -74,6 +75,7 @@ def test_measured_times_leave_to_the_unexplained_what_load_does_not_explain():
         "empty": 0,
         "count": 0,
         "length": 0,
+        "prefill": 0,
         "speed": 0,
         "unexplained": 3,
     }
@@ -151,6 +153,7 @@ def test_a_slow_rank_waits_less_and_what_its_speed_adds_is_told_apart():
         "empty": 0,
         "count": 0,
         "length": 0,
+        "prefill": 0,
         "speed": 2,
         "unexplained": 0,
     }

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from released_setting import OURS, SHAPES, cluster_of
 
-from lbal.analyzers.barrier.accounts import PowerCurves, account
+from lbal.analyzers.barrier.account_pass import PowerCurves
+from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.energy.figures import energy_figures, saving, saving_figures
 from lbal.analyzers.energy.power import (
