@@ -56,7 +56,9 @@ def test_figures_do_not_depend_on_the_blocks(loads, cuts):
     assert {name: found[name] for name in exact} == {name: expected[name] for name in exact}
     assert worst_steps(fold.worst) == worst_steps(whole)
     shares = whole.causes_ms.sum(axis=0) / (3 * whole.step_ms.sum())
-    assert attribution(fold) == pytest.approx({cause: shares[index] for cause, index in whole.causes.items()}, **ADDED_UP)
+    assert attribution(fold) == pytest.approx(
+        {cause: shares[index] for cause, index in whole.causes.items()}, **ADDED_UP
+    )
     assert [rank["kv_tokens_mean"] for rank in rank_table(fold)] == pytest.approx(steps.kv_tokens.mean(axis=0))
 
 
