@@ -153,8 +153,9 @@ def analyze_steps(
             chosen = len(banded.variants)
             metrics = add_ranges(metrics, banded.ranges(view))
     bounds = bound_fractions(found.unavoidable_ms, accounts.totals.idle_ms, accounts.totals.rank_ms)
-    if told is not None and model.name == FITTED and not told.constant_is_known:
+    if told is not None and bounds["unavoidable_idle_fraction"] and (reason := _why_nothing_is_provable(model, told)):
         bounds = {"unavoidable_idle_fraction": 0.0, "avoidable_idle_fraction": sum(bounds.values())}
+        notes.append(f"no idle is claimed to be unavoidable: {reason}")
     return StepAnalysis(
         accounts=accounts,
         steps=steps,
@@ -183,6 +184,17 @@ def _with_told_speeds(model: StepTimeModel, told: RankTimes | None) -> StepTimeM
     if told is None or model.rank_speeds:
         return model
     return model.with_speeds({rank: 1 / factor for rank, factor in told.other_ranks.items()})
+
+
+def _why_nothing_is_provable(model: StepTimeModel, told: RankTimes) -> str:
+    """Why measured rank times prove nothing on other placements; empty where they do."""
+    if model.name == FITTED and not told.constant_is_known:
+        return "the part of rank times that no load explains is not known"
+    if told.unknown_speeds and not model.rank_speeds:
+        unknown = told.unknown_speeds
+        who = f"rank {unknown[0]} is" if len(unknown) == 1 else f"{len(unknown)} of {len(told.factors)} ranks are"
+        return f"the rank times do not tell how fast {who} against the others"
+    return ""
 
 
 def _banded(steps: StepBlocks, model: StepTimeModel, measured: bool, view: EnergyView) -> BandedRun:

@@ -140,12 +140,17 @@ class Arrow:
             moving[np.flatnonzero(moving)[0]] = False
         return cls(inner, cross, own, coefficients > 0, moving)
 
+    @property
+    def reduced(self) -> FloatArray:
+        """(k, k) what is left between the k coefficients that may move, with the factors that may move taken out."""
+        cross = self.cross[np.ix_(self.some, self.moving)]
+        return np.asarray(self.inner[np.ix_(self.some, self.some)] - cross / self.own[self.moving] @ cross.T)
+
     def solve(self, inner: FloatArray, own: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The changes of coefficients (…, 4) and of factors (…, G) for right sides of these shapes."""
         some, moving = np.flatnonzero(self.some), self.moving
         cross = self.cross[np.ix_(some, moving)]
-        weighed = cross / self.own[moving]
-        reduced = self.inner[np.ix_(some, some)] - weighed @ cross.T
+        weighed, reduced = cross / self.own[moving], self.reduced
         norm = np.sqrt(np.maximum(np.diag(self.inner)[some], 1e-300))
         right = inner[..., some] - own[..., moving] @ weighed.T
         solved = (right / norm) @ np.linalg.pinv(reduced / np.outer(norm, norm), rcond=1e-12, hermitian=True) / norm

@@ -23,12 +23,19 @@ import numpy as np
 from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK
 from lbal.analyzers.calibration.robust_fit import RobustFit
-from lbal.analyzers.calibration.telling_apart import FEWEST_OBSERVATIONS, MOST_CELLS, why_no_constant
+from lbal.analyzers.calibration.telling_apart import (
+    FEWEST_OBSERVATIONS,
+    MOST_CELLS,
+    tell_factors,
+    why_no_constant,
+)
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.statistics.long_series import LongSeries
 from lbal.analyzers.trace.step_blocks import StepBlocks, joined
 from lbal.analyzers.trace.trace import StepArrays
 
+TELLING = 0.1
+"""A factor whose interval is wider than this share of it says nothing of the speed of its rank."""
 EXACT = 1e-6
 """Relative errors below this are rounding."""
 NOTABLE_OFFSET = 0.02
@@ -50,6 +57,8 @@ class RankTimes:
     notes: tuple[str, ...]
     constant_is_known: bool = True
     """Whether the loads tell c; where they do not, it is taken as 0."""
+    unknown_speeds: tuple[int, ...] = ()
+    """Ranks whose rank times do not tell how fast they are against the others."""
     more_ms: tuple[float, ...] = ()
     """Of each rank what it takes more in every step than its load explains, where that explains its times better than
     its factor; else NaN."""
@@ -119,9 +128,36 @@ def explained(steps: StepBlocks, fallback: StepTimeModel) -> RankTimes:
         source="fitted to the rank times of the trace",
         confidence="measured",
     )
+    factors = _factors(fit)
     return RankTimes(
-        model, constant_ms, _factors(fit), notes, constant_is_known=not reason, more_ms=tuple(_more_ms(fit))
+        model,
+        constant_ms,
+        factors,
+        notes,
+        constant_is_known=not reason,
+        unknown_speeds=_unknown_speeds(fit, factors),
+        more_ms=tuple(_more_ms(fit)),
     )
+
+
+def _unknown_speeds(fit: RobustFit, factors: tuple[Interval | None, ...]) -> tuple[int, ...]:
+    """The ranks without a factor that tells, unless their times fit a factor of 1 exactly and would fit no other."""
+    if len(factors) == 1:
+        return ()
+    without = np.array([not _tells(factor) for factor in factors])
+    errors = np.abs(fit.y / fit.fitted_ms() - 1)
+    inexact = np.bincount(fit.rank, (errors > EXACT) | (fit.factor[fit.rank] != 1), len(factors)) > 0
+    counts, moving = np.bincount(fit.rank, minlength=len(factors)), without.copy()
+    if without.all():  # one of them is what the others are relative to
+        moving[counts.argmax()] = False
+        inexact |= inexact.any()
+    if without.any() and not tell_factors(fit, moving):
+        inexact[:] = True
+    return tuple(np.flatnonzero(without & (inexact | (counts == 0))).tolist())
+
+
+def _tells(factor: Interval | None) -> bool:
+    return factor is not None and factor.high - factor.low <= TELLING * factor.value
 
 
 def _more_ms(fit: RobustFit) -> Iterator[float]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
 
-from lbal.analyzers.calibration.rank_sums import NAMES
+import numpy as np
+from numpy.typing import NDArray
+
+from lbal.analyzers.calibration.rank_sums import NAMES, Arrow, RankSums
 from lbal.analyzers.calibration.robust_fit import RobustFit
 from lbal.analyzers.trace.trace import FloatArray
 
@@ -32,8 +36,7 @@ def why_not_told(fit: RobustFit) -> str:
             )
     relative = fit.loads / fit.y[:, None]
     for index in present:
-        others = [other for other in (0, *present) if other != index]
-        tolerance = _unexplained(relative[:, index], relative[:, others])
+        tolerance = _own_part(relative, index, (0, *present))
         if tolerance < LEAST_TOLERANCE:
             return (
                 f"loads are too alike to tell {NAMES[index]} from the other coefficients: {LOADS[index]} of a rank "
@@ -52,6 +55,23 @@ def why_no_constant(fit: RobustFit) -> str:
     if max(spreads, default=0.0) < LEAST_SPREAD or _unexplained(relative[:, 0], relative[:, present]) < LEAST_TOLERANCE:
         return "the loads are too alike to tell it"
     return ""
+
+
+def tell_factors(fit: RobustFit, moving: NDArray[np.bool_]) -> bool:
+    """Whether the observations tell the factors of these ranks, shape (G,), and every coefficient at once."""
+    present = np.asarray(fit.loads.any(axis=0))
+    if len(fit.y) <= int(present.sum() + moving.sum()):
+        return False
+    arrow = Arrow.of(RankSums.of(fit, 1 / fit.y**2), fit.coefficients, fit.factor, moving)
+    arrow = replace(arrow, some=present, moving=moving & (arrow.own > 0))
+    inner, reduced = np.diag(arrow.inner)[present], arrow.reduced
+    norm = np.sqrt(inner)
+    return float(np.linalg.eigvalsh(reduced / np.outer(norm, norm))[0]) >= LEAST_TOLERANCE
+
+
+def _own_part(values: FloatArray, column: int, columns: Sequence[int]) -> float:
+    """The part of a column that the others of these columns do not explain."""
+    return _unexplained(values[:, column], values[:, [other for other in columns if other != column]])
 
 
 def _unexplained(values: FloatArray, others: FloatArray) -> float:
