@@ -8,22 +8,26 @@ import numpy as np
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.line_clock import LineClock
-from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled, plain_blocks
+from lbal.analyzers.trace.reading.line_form import ABSENT, Field, Fields, Place
+from lbal.analyzers.trace.reading.line_shapes import LineShapes
+from lbal.analyzers.trace.reading.log_lines import MANGLED, plain_blocks
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
 from lbal.analyzers.trace.source import Source
 from lbal.analyzers.trace.trace import FloatArray
 
 LINE = re.compile(
-    rb"^([^\n]*?)\biter = (\d{1,15}), global_rank = (\d{1,6}), ([^\n]{0,2000}\})([^\n]{0,500})", re.MULTILINE
+    rb"(?P<head>[^\n]*?)\biter = (?P<iter>\d{1,15}), global_rank = (?P<global_rank>\d{1,6}), "
+    rb"(?P<body>[^\n]{0,2000}\}[^\n]{0,500})"
 )
 LOOKS_LIKE_ONE = re.compile(rb"\biter = \d{1,15}, global_rank = ")
 MARKS = (b"iter = ", b"global_rank = ", b"currank_total_requests = ")
 VERSION = re.compile(rb"TensorRT[- ]LLM version: (\d[\w.+-]{1,40})")
 FIELD = re.compile(
-    rb"\b(rank|num_scheduled_requests|kv_cache_util|host_step_time|prev_device_step_time|elapsed_time|num_ctx_requests"
+    rb"\b(?P<name>rank|num_scheduled_requests|kv_cache_util|host_step_time|prev_device_step_time|elapsed_time|num_ctx_requests"
     rb"|num_ctx_tokens|cached_kv_tokens|num_dummy|num_unscheduled|timestamp)'?\s*[=:]\s*"
-    rb"(?:(\d{1,15}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(ms|s)?(?=[,}\s])|(\d[\d-]{7,9} \d\d:\d\d:\d\d)|N/A)"
+    rb"(?:(?P<number>\d{1,15}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(?P<unit>ms|s)?(?=[,}\s])"
+    rb"|(?P<written>\d[\d-]{7,9} \d\d:\d\d:\d\d)|N/A)"
 )
 OF_TIME = {b"ms": 1.0, b"s": 1e3}
 WITHOUT_COUNT = "rows without num_scheduled_requests (their num_generation_tokens holds padding)"
@@ -43,18 +47,18 @@ PADDED = (
     "with attention DP, TensorRT-LLM pads a rank without work with a dummy request, and rows without num_dummy (before "
     "PR 16323) count it: 1 request may be none"
 )
-COLUMNS = (
-    "rank",
-    "step",
-    "time_ms",
-    "clock",
-    "num_running",
-    "prefill_tokens",
-    "kv_tokens",
-    "kv_fraction",
-    "scheduled",
-    "device_ms",
-    "host_ms",
+FIELDS = (
+    b"iter",
+    b"global_rank",
+    b"rank",
+    b"num_scheduled_requests",
+    b"num_dummy",
+    b"num_ctx_tokens",
+    b"cached_kv_tokens",
+    b"kv_cache_util",
+    b"prev_device_step_time",
+    b"host_step_time",
+    b"elapsed_time",
 )
 
 
@@ -83,20 +87,20 @@ class TrtllmLogReader(LogReader):
 
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:
         """The rows of all ranks. A device time stands one row late: it goes to the row before, of the same rank."""
-        tables = []
-        clock = LineClock()
+        rows, tables = _Rows(), []
+        lines = LineShapes(MARKS, rows.fields, rows.place, len(FIELDS))
         tells_dummies = False
         for data in plain_blocks(source):
-            found = [groups for groups in LINE.findall(data) if MARKS[0] not in groups[0] + groups[3] + groups[4]]
-            records.skip(MANGLED, mangled(data, MARKS, len(found)))
-            if version := VERSION.search(data):
+            found = lines.read(data)
+            records.skip(MANGLED, found.mangled())
+            if b"LLM version: " in data and (version := VERSION.search(data)):
                 records.facts.engine_version = version[1].decode()
-            if found:
+            if len(found.row):
                 tells_dummies |= b"num_dummy" in data
-                tables.append(np.array([_row(groups, clock) for groups in found], dtype=np.float64))
+                tables.append(np.column_stack([found.places, found.values]))
         if not tables:
             return
-        columns = dict(zip(COLUMNS, np.concatenate(tables).T, strict=True))
+        columns = _columns(np.concatenate(tables))
         columns = _of_runs(columns, records)
         times = (columns.pop(name) for name in ("scheduled", "device_ms", "host_ms"))
         columns["step_ms"] = _step_ms(columns["run"], columns["rank"], columns["step"], *times)
@@ -115,31 +119,57 @@ class TrtllmLogReader(LogReader):
             records.note(NO_TOKENS)
 
 
-def _row(groups: tuple[bytes, ...], clock: LineClock) -> tuple[float, ...]:
-    """The values of a row. Of its clocks that of the line counts, which a container's runtime may have put there."""
-    head, step, global_rank, body, suffix = groups
-    fields: dict[bytes, float] = {}
-    moment = clock.moment(head)
-    for name, number, unit, written in FIELD.findall(body + suffix + b" "):
-        if written and moment[0] != moment[0]:
-            moment = clock.moment(written)
-        elif number and name != b"timestamp":
-            fields[name] = float(number) * OF_TIME.get(unit, 1.0)
-    get = fields.get
-    scheduled = get(b"num_scheduled_requests", np.nan)
-    requests = scheduled - get(b"num_dummy", 0.0)
-    return (
-        get(b"rank", float(global_rank)),
-        float(step),
-        *moment,
-        max(requests, 0.0) if requests == requests else np.nan,
-        get(b"num_ctx_tokens", np.nan),
-        get(b"cached_kv_tokens", np.nan),
-        get(b"kv_cache_util", np.nan),
-        scheduled,
-        get(b"prev_device_step_time", np.nan),
-        get(b"host_step_time", get(b"elapsed_time", np.nan)),
-    )
+class _Rows:
+    """The plain reader of one row."""
+
+    def __init__(self) -> None:
+        self._clock = LineClock()
+
+    def place(self, head: bytes) -> Place:
+        return (np.nan, *self._clock.moment(head))
+
+    def fields(self, line: bytes) -> Fields | None:
+        """Where a row tells its `FIELDS`; None for any other line.
+
+        Of its clocks that of the line counts, which a container's runtime may have put there, else that of the row.
+        """
+        found = LINE.match(line)
+        if found is None or MARKS[0] in found["head"] + found["body"]:
+            return None
+        begin, told, head = found.start("body"), {}, None
+        for one in FIELD.finditer(found["body"] + b" "):
+            if one["number"]:
+                start, end = one.span("number")
+                told[one["name"]] = Field(begin + start, begin + end, OF_TIME.get(one["unit"], 1.0))
+        if np.isnan(self.place(found["head"])[1]):
+            moments = (one["written"] for one in FIELD.finditer(found["body"] + b" ") if one["written"])
+            head = next((moment for moment in moments if not np.isnan(self.place(moment)[1])), b"")
+        first = (Field(*found.span("iter")), Field(*found.span("global_rank")))
+        return Fields(found.end("head"), (*first, *(told.get(name, ABSENT) for name in FIELDS[2:])), head)
+
+
+def _columns(table: FloatArray) -> dict[str, FloatArray]:
+    """What the rows of a log say, which are rows of places and `FIELDS`."""
+    _rank, time_ms, clock, *values = table.T
+    told = dict(zip(FIELDS, values, strict=True))
+    scheduled, dummies = told[b"num_scheduled_requests"], told[b"num_dummy"]
+    return {
+        "rank": _either(told[b"rank"], told[b"global_rank"]),
+        "step": told[b"iter"],
+        "time_ms": time_ms,
+        "clock": clock,
+        "num_running": np.maximum(scheduled - np.where(np.isnan(dummies), 0.0, dummies), 0.0),
+        "prefill_tokens": told[b"num_ctx_tokens"],
+        "kv_tokens": told[b"cached_kv_tokens"],
+        "kv_fraction": told[b"kv_cache_util"],
+        "scheduled": scheduled,
+        "device_ms": told[b"prev_device_step_time"],
+        "host_ms": _either(told[b"host_step_time"], told[b"elapsed_time"]),
+    }
+
+
+def _either(one: FloatArray, other: FloatArray) -> FloatArray:
+    return np.where(np.isnan(one), other, one)
 
 
 def _of_runs(columns: dict[str, FloatArray], records: RankStepsBuilder) -> dict[str, FloatArray]:

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lbal.analyzers.trace.reading.line_clock import fraction_of_second
-from lbal.analyzers.trace.reading.text_arrays import EXACT_DIGITS, TextArrays
+from lbal.analyzers.trace.reading.text_arrays import TextArrays
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
-MOST_DIGITS, MOST_DECIMALS = (9, 6, 3), (4, 2)
+MOST_DIGITS, MOST_DECIMALS = (9, 6, 3), (18, 4, 2)
 """Of a number that is read in bulk: the first of them with which the plain reader still reads the line, if any."""
 MOST_HEADS = 1 << 14
 NUMBER = re.compile(rb"[0-9]+")
@@ -45,6 +45,12 @@ class Fields(NamedTuple):
 
     message: int
     fields: tuple[Field, ...]
+    other_head: bytes | None = None
+    """What tells clock and rank, where it is not what stands before the message. Such a line is not read in bulk."""
+
+    def head(self, line: bytes) -> bytes:
+        """What tells clock and rank."""
+        return line[: self.message] if self.other_head is None else self.other_head
 
     def values(self, line: bytes) -> list[float]:
         """All values of the line."""
@@ -81,16 +87,16 @@ class LineForm:
         """The form of a line; None where the plain reader does not take its numbers from the same places in all."""
         found = find(line)
         columns = _columns(line, found)
-        if found is None or columns is None or line[: found.message].endswith(b"\0"):
+        if found is None or columns is None or found.other_head is not None or found.head(line).endswith(b"\0"):
             return None
-        head, spans = line[: found.message], _spans(line)
+        head, spans = found.head(line), _spans(line)
         in_head = [span for span in spans if span[1] <= len(head)]
         behind = spans[len(in_head) :]
         shown = _Shown(line, behind, find, columns)
         longest = [shown.longest(index) for index in range(len(behind))]
         if not shown.reads([1] * len(behind)) or not shown.reads(longest):
             return None
-        if not all(_is_exact(column, [0] * len(in_head) + longest) for column in columns):
+        if any(column.number is not None and column.number < len(in_head) for column in columns):
             return None
         fraction = fraction_of_second(head)
         if fraction and fraction not in in_head:
@@ -190,11 +196,3 @@ class _Shown:
             if lengths[index] > own and self.reads(lengths):
                 return lengths[index]
         return own
-
-
-def _is_exact(column: _Column, longest: Sequence[int]) -> bool:
-    """Whether the number of a column stands behind the head and is exact however long it is."""
-    if column.number is None:
-        return True
-    numbers = longest[column.number : (column.decimals or column.number) + 1]
-    return all(numbers) and sum(numbers) <= EXACT_DIGITS

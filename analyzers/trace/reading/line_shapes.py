@@ -71,7 +71,7 @@ class LineShapes:
         parts = [alike]
         for row, line in others:
             fields = self._find(line)
-            places = np.array([self._place(line[: fields.message])] if fields else []).reshape(-1, 3)
+            places = np.array([self._place(fields.head(line))] if fields else []).reshape(-1, 3)
             values = np.array([fields.values(line)] if fields else []).reshape(-1, self._width)
             parts.append(ShapedLines(np.array([row] * len(values), np.int64), places, values, self._marks_of(line)))
         found = self._together(parts)

@@ -66,17 +66,20 @@ class TextArrays:
         return lengths
 
     def number(self, rows: IntArray, index: int, decimals: int | None = None) -> FloatArray:
-        """(N,) a number of each line; with another one as its decimals. They have `EXACT_DIGITS` together at most."""
-        whole = self._whole(rows, index)
-        if decimals is None:
-            return whole
-        power = POWERS[self._lengths[self._first_numbers[rows] + decimals]]
-        return np.asarray((whole * power + self._whole(rows, decimals)) / power)
+        """(N,) a number of each line, or two of them: that and its decimals."""
+        first = self._first_numbers[rows] + index
+        if decimals is None and int(self._lengths[first].max(initial=0)) <= EXACT_DIGITS:
+            return self._whole(first)
+        last = first if decimals is None else self._first_numbers[rows] + decimals
+        if int((self._lengths[first] + self._lengths[last]).max(initial=0)) <= EXACT_DIGITS:
+            power = POWERS[self._lengths[last]]
+            return np.asarray((self._whole(first) * power + self._whole(last)) / power)
+        places = zip(self._starts[first].tolist(), self._ends[last].tolist(), strict=True)
+        return np.array([float(self.data[start:end]) for start, end in places])
 
-    def _whole(self, rows: IntArray, index: int) -> FloatArray:
-        numbers = self._first_numbers[rows] + index
+    def _whole(self, numbers: IntArray) -> FloatArray:
         last, lengths = self._ends[numbers] - 1, self._lengths[numbers]
-        value = np.zeros(len(rows))
+        value = np.zeros(len(numbers))
         shortest = int(lengths.min(initial=EXACT_DIGITS))
         for place in range(int(lengths.max(initial=0))):
             digits = self._chars[last - place] - np.uint8(ZERO)
