@@ -42,11 +42,16 @@ def checked(function: Callable[..., Any], signature: Any, *, cached: bool) -> An
         settings.BOUNDSCHECK = usual
 
 
-def without_references(function: Callable[..., Any], signature: Any, helpers: Iterable[Callable[..., Any]] = ()) -> Any:
+def without_references(
+    function: Callable[..., Any],
+    signature: Any,
+    helpers: Iterable[Callable[..., Any]] = (),
+    sources: Iterable[Path] = (),
+) -> Any:
     """Like `compiled`, for a function that allocates nothing and returns no array.
 
     It is spared the counting of references to its arrays, which takes most of the time of small steps. `helpers` are
-    plain functions of other files that it calls: they are compiled into it.
+    plain functions of other files that it calls: they are compiled into it. `sources` are further files that it uses.
     """
     from numba.extending import register_jitable
 
@@ -54,7 +59,7 @@ def without_references(function: Callable[..., Any], signature: Any, helpers: It
         if helper not in _known_helpers:
             register_jitable(helper)
             _known_helpers.add(helper)
-    forget_if_older(function, [Path(helper.__code__.co_filename) for helper in helpers])
+    forget_if_older(function, [*sources, *(Path(helper.__code__.co_filename) for helper in helpers)])
     return compiled(function, signature, _nrt=False)
 
 

@@ -109,7 +109,8 @@ def metric_table() -> str:
 
 def policy_table() -> str:
     """Every policy."""
-    from lbal.replay.policy.policy import POLICIES, description, parameter_types, type_text
+    from lbal.replay.policy.parametrised import description, parameter_types, type_text
+    from lbal.replay.policy.policy import POLICIES
 
     def parameters(cls: Any) -> str:
         known = parameter_types(cls).items()

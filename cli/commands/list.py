@@ -16,7 +16,8 @@ Filter = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only names that c
 @list_app.command()
 def policies(text: Filter = "", as_json: AsJson = False) -> None:
     """Routing policies: what each does, what it looks at, its bindings and parameters."""
-    from lbal.replay.policy.policy import POLICIES, description, parameter_types, type_text
+    from lbal.replay.policy.parametrised import description, parameter_types, type_text
+    from lbal.replay.policy.policy import POLICIES
 
     rows = [
         {

@@ -12,14 +12,23 @@ import numpy as np
 from numba import njit, typeof, types
 from numba.core.errors import NumbaError
 
-from lbal.analyzers.barrier.step_time import Coefficients, rank_time, step_time
+from lbal.analyzers.barrier.step_time import (
+    Coefficients,
+    mixed_rank_time,
+    mixed_step_time,
+    prefill_time,
+    rank_time,
+    step_time,
+)
 from lbal.analyzers.errors import PolicyError
 from lbal.analyzers.jit import checked, compiled, forget_if_older, without_references
 from lbal.analyzers.registry import is_own
-from lbal.replay.engine import loop
+from lbal.replay.engine import loop, mixed_loop
 from lbal.replay.policy import compilable
 from lbal.replay.policy.policy import PlainRouter, PlainSelector, Policy, Router, Selector
 from lbal.replay.policy.view import View, read_only
+from lbal.replay.prefill.ranks import Ranks, shown_to_rule
+from lbal.replay.prefill.rule import PrefillRule
 
 _ARRAYS: dict[str, Any] = {
     "FloatArray": np.zeros(1),
@@ -30,13 +39,18 @@ _ARRAYS: dict[str, Any] = {
     "bool": True,
     "Coefficients": Coefficients(*[0.0] * len(Coefficients._fields)),
 }
-_MATRICES = {(View, "draws"), (loop.Rows, "kv_tokens"), (loop.Rows, "num_running"), (loop.Rows, "num_waiting")}
+_MATRICES = {
+    (View, "draws"),
+    *((loop.Rows, name) for name in ("kv_tokens", "num_running", "num_waiting")),
+    *((mixed_loop.MixedRows, name) for name in mixed_loop.MixedRows._fields),
+    *((mixed_loop.Lanes, name) for name in ("ending", "grown")),
+}
 
 
 def _example_of(record: Any) -> Any:
     """A named tuple of the smallest arrays that its annotations allow, to take its numba type from."""
     values = [
-        np.zeros((1, 1)) if (record, name) in _MATRICES else _ARRAYS[kind.__forward_arg__]
+        _ARRAYS[kind.__forward_arg__].reshape(1, 1) if (record, name) in _MATRICES else _ARRAYS[kind.__forward_arg__]
         for name, kind in record.__annotations__.items()
     ]
     return record(*values)
@@ -46,6 +60,12 @@ def _example_of(record: Any) -> Any:
 def view_type() -> Any:
     """The numba type of the view that rules get."""
     return typeof(read_only(_example_of(View)))  # type: ignore[no-untyped-call]
+
+
+@cache
+def ranks_type() -> Any:
+    """The numba type of the ranks that prefill rules get."""
+    return typeof(shown_to_rule(_example_of(Ranks)))  # type: ignore[no-untyped-call]
 
 
 def waiting_type() -> Any:
@@ -74,6 +94,32 @@ def compiled_loop() -> Any:
     return without_references(loop.run, _signatures()[2], helpers=(rank_time, step_time))
 
 
+@cache
+def compiled_mixed_loop() -> Any:
+    """`mixed_loop.run`, compiled."""
+    choose, place, _run = _signatures()
+    records: tuple[Any, ...] = (View, Ranks, loop.Requests, mixed_loop.Prompts, loop.Slots, loop.State)
+    records += (mixed_loop.Lanes, loop.Rows, mixed_loop.MixedRows, loop.Settings, mixed_loop.Prefill)
+    known = [typeof(_example_of(record)) for record in records]  # type: ignore[no-untyped-call]
+    rules = [types.FunctionType(rule) for rule in (choose, place, types.int64(ranks_type()))]
+    return without_references(
+        mixed_loop.run,
+        types.int64(*rules, view_type(), ranks_type(), *known),
+        helpers=(rank_time, step_time, prefill_time, mixed_rank_time, mixed_step_time),
+        sources=[Path(loop.__file__)],
+    )
+
+
+def compiled_release(rule: type[PrefillRule]) -> Any:
+    """The rule of an engine, compiled. Raises `PolicyError` where numba cannot compile it."""
+    try:
+        return _compiled_rule(rule.release, types.int64(ranks_type()), is_own(rule))
+    except NumbaError as error:
+        raise PolicyError(
+            f"prefill rule {rule.name}: it cannot be compiled: {_reason(error)}, expected a rule that numba can compile"
+        ) from error
+
+
 def _prepare(rule: Callable[..., int]) -> None:
     """Make helpers known to numba, and drop a compiled rule from the cache if a helper changed after it was made.
 
@@ -96,6 +142,12 @@ def _compiled_rule(rule: Callable[..., int], signature: Any, trusted: bool = Tru
     if trusted:
         return compiled(rule, signature)
     return checked(rule, signature, cached=not rule.__module__.startswith("lbal."))
+
+
+def _reason(error: NumbaError) -> str:
+    """What numba says is wrong, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith("Failed in")), "no reason given")
 
 
 def _no_choose(view: View, request: int) -> int:
@@ -133,10 +185,8 @@ class Rules:
             elif isinstance(policy, Selector):
                 self.place = _compiled_rule(type(policy).place, _signatures()[1], is_own(type(policy)))
         except NumbaError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = next((line for line in lines if not line.startswith("Failed in")), "no reason given")
             raise PolicyError(
-                f"policy {policy.name}: its rule cannot be compiled: {reason}, "
+                f"policy {policy.name}: its rule cannot be compiled: {_reason(error)}, "
                 "expected a rule that numba can compile (or compiled = False, to run it as plain Python)"
             ) from error
 

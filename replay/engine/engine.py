@@ -18,16 +18,16 @@ from lbal.analyzers.registry import guarded, what_was_raised
 from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay.engine import loop
 from lbal.replay.engine.compiling import Rules, compiled_loop
+from lbal.replay.engine.mixed import Mixed, Moments, check_prefill
+from lbal.replay.engine.mixed_loop import MixedRows
 from lbal.replay.policy.policy import Binding, Policy
 from lbal.replay.policy.view import View
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Workload
 
-ROW_CELLS = 1 << 18
-"""Rank-steps in the row buffer: how far the loop goes before it reports."""
 Phase = Literal["ramp", "full", "drain"]
-SIGNALS = ("kv_tokens", "num_running", "prompt_running", "num_waiting", "tokens_waiting")
+SIGNALS = ("kv_tokens", "num_running", "prompt_running", "num_waiting", "tokens_waiting", "prefill_pending")
 """What a policy sees of the ranks, and sees late where it says so."""
 MOST_RANKS, MOST_SLOTS, MOST_STEPS = 1 << 16, 1 << 24, 20_000_000
 """Beyond these a size is a typing mistake, or a replay that no memory holds (some 120 bytes a step)."""
@@ -62,14 +62,19 @@ class Replay:
     start_ms: FloatArray
     """(S,) when each step started."""
     step_ms: FloatArray
-    admitted_step: IntArray
-    """(N,) the step in which each request was admitted."""
+    moments: Moments
+    """The steps in which each request was admitted, gave its first token and ended."""
     waited_steps: IntArray
     """(N,) steps between joining the pool or queue and admission."""
     statistics: dict[str, Any] = field(default_factory=dict)
     """What the policy says of its decisions (`Policy.statistics`)."""
     also: tuple[dict[Phase, BarrierAccounts], ...] = ()
     """Accounts of the same trajectory under each of the other step-time models that were asked for."""
+
+    @property
+    def admitted_step(self) -> IntArray:
+        """(N,) the step in which each request was admitted."""
+        return self.moments.admitted_step
 
 
 @dataclass
@@ -91,7 +96,14 @@ class _Trajectory:
     step_ms: list[FloatArray] = field(default_factory=list)
     steps: int = 0
 
-    def take(self, rows: loop.Rows, count: int, first_full_step: int, last_admission_step: int) -> None:
+    def take(
+        self,
+        rows: loop.Rows,
+        mixed: MixedRows | None,
+        count: int,
+        first_full_step: int,
+        last_admission_step: int,
+    ) -> None:
         """Account for the next `count` rows; those after the last admission so far are the drain, for now."""
         steps = StepArrays(
             step=np.arange(self.steps, self.steps + count),
@@ -100,6 +112,7 @@ class _Trajectory:
             step_ms=rows.step_ms[:count].copy(),
             start_ms=rows.start_ms[:count].copy(),
             num_waiting=rows.num_waiting[:count] if self.immediate else None,
+            **({} if mixed is None else {name: array[:count] for name, array in mixed._asdict().items()}),
         )
         assert steps.step_ms is not None
         assert steps.start_ms is not None
@@ -160,22 +173,26 @@ def replay(
     binding = _binding(policy, conditions)
     _check(workload, cluster, policy, conditions)
     parts = prepared(workload, cluster, policy, conditions)
-    requests, slots, state, view, rows, settings = parts
+    requests, slots, state, view, rows, settings, _mixed = parts
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
     _try(policy, cluster.dp_size)
     trajectory = _Trajectory(
         cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also), on_steps
     )
-    run_loop = compiled_loop()
+    mixed, run_loop = parts.mixed, compiled_loop()
     status = loop.ROWS_FULL
     while status == loop.ROWS_FULL:
         with _explained(policy):
-            status = run_loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
+            if mixed is None:
+                status = run_loop(rules.choose, rules.place, rules.shown, view, requests, slots, state, rows, settings)
+            else:
+                status = mixed.run(rules, view, requests, slots, state, rows, settings)
         if status not in (loop.ROWS_FULL, loop.DONE):
             raise _failure(status, policy, workload, state, rules)
         counters = state.counters
         trajectory.take(
             rows,
+            None if mixed is None else mixed.rows,
             int(counters[loop.ROWS]),
             int(counters[loop.FIRST_FULL_STEP]),
             int(counters[loop.LAST_ADMISSION_STEP]),
@@ -184,7 +201,10 @@ def replay(
         on_progress(Progress(trajectory.steps, int(counters[loop.COMPLETED]), len(workload)))
     with guarded("policy", type(policy)):
         statistics = policy.statistics(view.memory)
-    return replace(_result(workload, cluster, policy, binding, conditions, requests, trajectory), statistics=statistics)
+    moments = _moments(requests) if mixed is None else mixed.moments()
+    return replace(
+        _result(workload, cluster, policy, binding, conditions, requests, moments, trajectory), statistics=statistics
+    )
 
 
 class Prepared(NamedTuple):
@@ -196,6 +216,8 @@ class Prepared(NamedTuple):
     view: View
     rows: loop.Rows
     settings: loop.Settings
+    mixed: Mixed | None
+    """Of a cluster with a prefill rule."""
 
 
 def prepared(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> Prepared:
@@ -205,7 +227,10 @@ def prepared(workload: Workload, cluster: Cluster, policy: Policy, conditions: C
     with guarded("policy", type(policy)):
         view = _view(workload, cluster, policy, conditions, requests, slots, state)
     settings = _settings(cluster, conditions, policy, _binding(policy, conditions))
-    return Prepared(requests, slots, state, view, _rows(cluster.dp_size), settings)
+    mixed, rule = None, cluster.prefill
+    if rule is not None:
+        mixed = Mixed.of(rule, workload, cluster, state, view, immediate=settings.immediate)
+    return Prepared(requests, slots, state, view, _rows(cluster.dp_size), settings, mixed)
 
 
 def _try(policy: Policy, dp_size: int) -> None:
@@ -277,6 +302,8 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
             )
     if cluster.kv_capacity is not None:
         _check_capacity(workload, cluster.kv_capacity, conditions.drift)
+    if cluster.prefill is not None:
+        check_prefill(cluster.prefill, workload, cluster)
 
 
 def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
@@ -292,7 +319,7 @@ def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
 
 
 def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> loop.Requests:
-    count, drift = len(workload), conditions.drift
+    count, drift, prefills = len(workload), conditions.drift, cluster.prefill is not None
     prompts, outputs = workload.prompt_tokens, workload.output_tokens
     backlog = conditions.is_backlog
     return loop.Requests(
@@ -305,6 +332,8 @@ def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> l
         rank=np.full(count, loop.NONE, np.int64),
         admitted_step=np.zeros(count, np.int64),
         next_queued=np.zeros(count, np.int64),
+        prefill_tokens=np.array(prompts, np.int64) if prefills else np.zeros(0, np.int64),
+        computed_tokens=np.zeros(count if prefills else 0, np.int64),
     )
 
 
@@ -339,6 +368,7 @@ def _state(workload: Workload, cluster: Cluster, sent: int) -> loop.State:
         queue_tail=zeros(),
         num_waiting=zeros(),
         tokens_waiting=zeros(),
+        prefill_pending=zeros(),
         ending=np.full(calendar, loop.NONE, np.int64),
         grown=np.full(calendar, loop.NONE, np.int64),
         pool=np.zeros(len(workload), np.int64),
@@ -375,10 +405,12 @@ def _view(
         attention_window=conditions.drift.window,
         per_token_ms=cluster.step_model.coefficients_ms.per_token,
         per_request_ms=cluster.step_model.coefficients_ms.per_request,
+        per_prefill_token_ms=0.0 if cluster.prefill is None else cluster.step_model.coefficients_ms.per_prefill_token,
         **signals,
         dispatched=np.zeros(ranks, np.int64),
         tokens_dispatched=np.zeros(ranks, np.int64),
         inflight=np.zeros(ranks, np.int64),
+        behind=np.zeros(ranks, np.int64),
         eligible=np.ones(ranks, np.bool_),
         free_kv=np.full(ranks, capacity),
         prompt_tokens=requests.prompt_tokens,
@@ -414,11 +446,12 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
         stale_ms=stale_ms,
         stale_steps=stale_steps,
         lag_ms=policy.lag_ms,
+        prefills=cluster.prefill is not None,
     )
 
 
 def _rows(dp_size: int) -> loop.Rows:
-    count = max(256, ROW_CELLS // dp_size)
+    count = loop.rows_of_buffer(dp_size)
     shape = (count, dp_size)
     return loop.Rows(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(count), np.zeros(count))
 
@@ -426,6 +459,12 @@ def _rows(dp_size: int) -> loop.Rows:
 def _copied(steps: StepArrays) -> StepArrays:
     copies: dict[str, Any] = {name: None if array is None else array.copy() for name, array in vars(steps).items()}
     return StepArrays(**copies)
+
+
+def _moments(requests: loop.Requests) -> Moments:
+    """Without prefill a request gives a token with every step from the one that it is admitted in."""
+    last_step = requests.admitted_step + requests.output_tokens - 1
+    return Moments(requests.admitted_step, requests.admitted_step, last_step)
 
 
 def _failure(status: int, policy: Policy, workload: Workload, state: loop.State, rules: Rules) -> BaseException:
@@ -456,6 +495,7 @@ def _result(
     binding: Binding,
     conditions: Conditions,
     requests: loop.Requests,
+    moments: Moments,
     trajectory: _Trajectory,
 ) -> Replay:
     start_ms, step_ms = np.concatenate(trajectory.start_ms), np.concatenate(trajectory.step_ms)
@@ -468,9 +508,9 @@ def _result(
             "prompt_tokens": workload.prompt_tokens,
             "output_tokens": workload.output_tokens,
             "rank": requests.rank,
-            "admitted_ms": start_ms[requests.admitted_step],
-            "first_token_ms": end_ms[requests.admitted_step],
-            "finish_ms": end_ms[requests.admitted_step + requests.output_tokens - 1],
+            "admitted_ms": start_ms[moments.admitted_step],
+            "first_token_ms": end_ms[moments.first_token_step],
+            "finish_ms": end_ms[moments.last_step],
         }
     )
     meta = TraceMeta(
@@ -494,8 +534,8 @@ def _result(
         accounts=trajectory.accounts(),
         start_ms=start_ms,
         step_ms=step_ms,
-        admitted_step=requests.admitted_step,
-        waited_steps=requests.admitted_step - requests.arrived_step,
+        moments=moments,
+        waited_steps=moments.admitted_step - requests.arrived_step,
         also=tuple(trajectory.accounts(index) for index in range(1, 1 + len(trajectory.also))),
     )
 

@@ -38,6 +38,8 @@ DONE, ROWS_FULL, BAD_PLACEMENT, LEFT_SLOTS_EMPTY, STUCK, RULE_FAILED = range(6)
 """Indices into `State.counters`."""
 SEEN_MS, NUM_TIMES = 0, 1
 """Index into `State.times`."""
+ROW_CELLS, LEAST_ROWS = 1 << 18, 256
+"""Rank-steps, and steps, in the buffer: how far the loop goes before it reports."""
 NONE = -1
 FAILED_RULE = -2
 """What a rule in plain Python answers after it raised; the engine then raises its error."""
@@ -60,6 +62,8 @@ class Settings(NamedTuple):
     stale_steps: int
     lag_ms: float
     """How long a request is on its way to its rank, and not yet in what the rank reports."""
+    prefills: bool
+    """Whether prompts are computed (`mixed_loop`)."""
 
 
 class Requests(NamedTuple):
@@ -77,6 +81,10 @@ class Requests(NamedTuple):
     admitted_step: IntArray
     next_queued: IntArray
     """The request behind it in its rank's own queue."""
+    prefill_tokens: IntArray
+    """Tokens to compute before it decodes; this and the next are empty without prefill."""
+    computed_tokens: IntArray
+    """As many of them are computed."""
 
 
 class Slots(NamedTuple):
@@ -115,6 +123,8 @@ class State(NamedTuple):
     queue_tail: IntArray
     num_waiting: IntArray
     tokens_waiting: IntArray
+    prefill_pending: IntArray
+    """Tokens of the requests on a rank that are still to be computed; 0 without prefill."""
     ending: IntArray
     """First slot that ends with step s, at s modulo the length; -1 for none."""
     grown: IntArray
@@ -140,6 +150,11 @@ class Rows(NamedTuple):
     num_waiting: FloatArray
     step_ms: FloatArray
     start_ms: FloatArray
+
+
+def rows_of_buffer(dp_size: int) -> int:
+    """Steps in the buffer for so many ranks."""
+    return max(LEAST_ROWS, ROW_CELLS // dp_size)
 
 
 Choose = Callable[[View, int], int]
@@ -170,6 +185,7 @@ def run(
         status = _join(choose, shown, view, requests, state, settings, now, True)
         if status != DONE:
             return status
+        running = counters[RUNNING]
         if settings.immediate:
             _admit_from_queues(view, requests, slots, state, settings)
         elif settings.selects:
@@ -178,6 +194,8 @@ def run(
             status = _admit_in_order(choose, shown, view, requests, slots, state, settings)
         if status != DONE:
             return status
+        for index in range(running, counters[RUNNING]):
+            _start(view, requests, slots, state, slots.free[index])
         if counters[RUNNING] == 0 and not settings.by_steps:
             if settings.backlog or counters[NEXT_ARRIVAL] == count:
                 return STUCK
@@ -247,6 +265,8 @@ def _enqueue(
     state.queue_tail[rank] = request
     state.num_waiting[rank] += 1
     state.tokens_waiting[rank] += requests.prompt_tokens[request]
+    if settings.prefills:
+        state.prefill_pending[rank] += requests.prefill_tokens[request]
     sent_ms = view.clock[NOW_MS] if settings.backlog or settings.by_steps else requests.arrival_ms[request]
     _count_as_sent(view, requests, state, settings, request, rank, sent_ms)
     return DONE
@@ -379,7 +399,7 @@ def _could_admit(view: View, requests: Requests, state: State, settings: Setting
 def _admit(
     view: View, requests: Requests, slots: Slots, state: State, settings: Settings, request: int, rank: int
 ) -> None:
-    """Give a request a slot: it ends with the o-th step from now."""
+    """Give a request a slot on a rank."""
     counters = state.counters
     step = np.int64(view.clock[STEP])
     output, growing = requests.output_tokens[request], requests.growing_steps[request]
@@ -397,8 +417,20 @@ def _admit(
     state.reserved[rank] += requests.reserved_tokens[request]
     state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
     view.free_kv[rank] = settings.kv_capacity - state.reserved[rank]
+    counters[ADMITTED] += 1
+    counters[RUNNING] += 1
+    counters[LAST_ADMISSION_STEP] = step
+    if not settings.immediate:
+        _count_as_sent(view, requests, state, settings, request, rank, view.clock[NOW_MS])
+
+
+@register_jitable
+def _start(view: View, requests: Requests, slots: Slots, state: State, slot: int) -> None:
+    """Note when a request that has just got its slot stops growing, and that it ends with the o-th step from now."""
+    step, request = np.int64(view.clock[STEP]), slots.request[slot]
+    output, growing = requests.output_tokens[request], requests.growing_steps[request]
     if growing > 0:
-        state.growing[rank] += 1
+        state.growing[slots.rank[slot]] += 1
         if growing < output:
             bucket = (step + growing - 1) % len(state.grown)
             slots.next_grown[slot] = state.grown[bucket]
@@ -406,11 +438,6 @@ def _admit(
     bucket = (step + output - 1) % len(state.ending)
     slots.next_ending[slot] = state.ending[bucket]
     state.ending[bucket] = slot
-    counters[ADMITTED] += 1
-    counters[RUNNING] += 1
-    counters[LAST_ADMISSION_STEP] = step
-    if not settings.immediate:
-        _count_as_sent(view, requests, state, settings, request, rank, view.clock[NOW_MS])
 
 
 @register_jitable
@@ -430,6 +457,7 @@ def _refresh_signals(view: View, requests: Requests, state: State, settings: Set
         view.prompt_running[rank] = state.prompt_running[rank]
         view.num_waiting[rank] = state.num_waiting[rank]
         view.tokens_waiting[rank] = state.tokens_waiting[rank]
+        view.prefill_pending[rank] = state.prefill_pending[rank]
         view.dispatched[rank] = 0
         view.tokens_dispatched[rank] = 0
     if settings.lag_ms > 0:
@@ -444,11 +472,13 @@ def _leave_out_those_on_their_way(view: View, requests: Requests, state: State, 
         request, rank = state.sent_request[place], state.sent_rank[place]
         place -= 1
         prompt_tokens = requests.prompt_tokens[request]
+        if settings.prefills:
+            view.prefill_pending[rank] -= requests.prefill_tokens[request] - requests.computed_tokens[request]
         if requests.rank[request] == NONE:
             view.num_waiting[rank] -= 1
             view.tokens_waiting[rank] -= prompt_tokens
             continue
-        generated = step - requests.admitted_step[request]
+        generated = max(step - view.behind[rank] - requests.admitted_step[request], 0)
         if generated < requests.output_tokens[request]:
             grown = min(generated, requests.growing_steps[request])
             view.num_running[rank] -= 1

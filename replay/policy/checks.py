@@ -39,7 +39,7 @@ def check_policy(cls: type[Any]) -> None:
         raise UsageError(f"class {cls.__name__} has no rule, expected one that derives from Router or Selector")
     _check_attributes(cls)
     _check_memory(cls)
-    _check_fields(cls, set(vars(Policy)))
+    _check_fields(cls, {name for base in Policy.__mro__ for name in vars(base)})
     for rule in rules:
         _check_rule(cls, rule)
     _check_view_fields(cls)

@@ -9,34 +9,26 @@ methods in plain Python, which may use whatever `self` has.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
-import sys
-import types
-import typing
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
-from lbal.analyzers.errors import Parameter, UsageError, unknown_name
-from lbal.analyzers.registry import Registry, classes_in, defined_in, guarded, what_was_raised
+from lbal.analyzers.errors import Parameter, UsageError
+from lbal.analyzers.registry import Registry
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.policy.checks import check_policy
 from lbal.replay.policy.named import Memory
+from lbal.replay.policy.parametrised import Parametrised
+from lbal.replay.policy.specs import made
 from lbal.replay.policy.view import View
 
 Binding = Literal["pool", "immediate"]
-LARGEST_PARAMETER = 1e12
-"""Numbers beyond it, and those that are none, are typing mistakes."""
 WAIT = -1
 """What `choose` returns to leave a request waiting (only where `work_conserving` is False)."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy(ABC):
+class Policy(Parametrised):
     """A routing policy. The first line of a subclass's docstring is its description."""
 
     name: ClassVar[str]
@@ -72,15 +64,6 @@ class Policy(ABC):
     memory: ClassVar[Memory] = Memory()
     """What it keeps between decisions, by name; all starts at 0."""
 
-    def parameters(self) -> dict[str, Any]:
-        """The parameters by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    def numbers(self) -> FloatArray:
-        """The parameters as the numbers a compiled rule sees: a choice counts as its place in its `Literal`."""
-        hints = typing.get_type_hints(type(self))
-        return np.array([_as_number(value, hints[name]) for name, value in self.parameters().items()], dtype=np.float64)
-
     def memory_size(self, dp_size: int) -> int:
         """How many numbers `memory` has."""
         return self.memory.size(self, dp_size)
@@ -105,14 +88,7 @@ class Policy(ABC):
     @property
     def label(self) -> str:
         """What the user calls it, else its name with the parameters that differ, as `--policy` takes it."""
-        if self.given_label:
-            return self.given_label
-        changed = [
-            f"{field.name}={_shown(getattr(self, field.name))}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-        return f"{self.name}:{','.join(changed)}" if changed else self.name
+        return self.given_label or super().label
 
 
 class Router(Policy):
@@ -188,13 +164,7 @@ def parse_policy(spec: str) -> Policy:
     Raises `UsageError`, with the nearest known name, for a policy, parameter or value that is not known.
     """
     label, spec = labelled(spec)
-    head, _, rest = spec.partition(":")
-    if head.endswith(".py"):
-        class_name, _, rest = ("", "", rest) if "=" in rest.partition(":")[0] else rest.partition(":")
-        cls = _from_file(head, class_name)
-    else:
-        cls = POLICIES.get(head)
-    policy = cls(**_arguments(cls, spec, rest))
+    policy = made(spec, POLICIES, "policy", "Router")
     object.__setattr__(policy, "given_label", label)  # policies are frozen; their parameters are the fields alone
     return policy
 
@@ -215,123 +185,3 @@ def labelled(spec: str) -> tuple[str, str]:
 
 LABELLED = re.compile(r"([^=:,/]*)=(.*)", re.DOTALL)
 """A label before a policy: the first equals sign stands before any colon, as no parameter's does."""
-
-
-def description(cls: type[Policy]) -> str:
-    """The first line of a policy's docstring."""
-    return (cls.__doc__ or "").strip().splitlines()[0]
-
-
-def parameter_types(cls: type[Policy]) -> dict[str, tuple[Any, Any]]:
-    """(type, default) of each parameter of a policy."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: (hints[field.name], field.default) for field in dataclasses.fields(cls)}
-
-
-def _arguments(cls: type[Policy], spec: str, text: str) -> dict[str, Any]:
-    known = parameter_types(cls)
-    values: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if key not in known:
-            if not known:
-                raise UsageError(f"{key!r}: {cls.name} takes no parameters", parameter=Parameter("policy", repr(spec)))
-            raise unknown_name(f"parameter of {cls.name}", key, known)
-        kind, _default = known[key]
-        if not equals:
-            raise UsageError(
-                f"{key}: has no value, expected {key}={type_text(kind)}", parameter=Parameter("policy", repr(spec))
-            )
-        values[key] = _parsed(value, kind, key, spec)
-    try:
-        with guarded("policy", cls):
-            cls(**values)
-    except ValueError as error:
-        raise UsageError(f"{error}", parameter=Parameter("policy", repr(spec))) from error
-    return values
-
-
-def _parsed(text: str, kind: Any, key: str, spec: str) -> Any:
-    converters: Mapping[Any, Callable[[str], Any]] = {int: int, float: float, str: str, bool: _boolean}
-    try:
-        if typing.get_origin(kind) is Literal:
-            if text not in typing.get_args(kind):
-                raise ValueError
-            return text
-        if isinstance(kind, types.UnionType):
-            kind = next(option for option in typing.get_args(kind) if option is not type(None))
-        value = converters[kind](text)
-        if isinstance(value, (int, float)) and not abs(value) <= LARGEST_PARAMETER:
-            raise ValueError
-        return value
-    except ValueError:
-        problem = f"{key}: {text!r} does not fit, expected {type_text(kind)}"
-        raise UsageError(problem, parameter=Parameter("policy", repr(spec))) from None
-
-
-def _boolean(text: str) -> bool:
-    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in values:
-        raise ValueError(text)
-    return values[text.lower()]
-
-
-def type_text(kind: Any) -> str:
-    """How a parameter type reads in messages and lists."""
-    if typing.get_origin(kind) is Literal:
-        return " or ".join(map(str, typing.get_args(kind)))
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}.get(kind, str(kind))
-
-
-def _as_number(value: Any, hint: Any) -> float:
-    if typing.get_origin(hint) is Literal:
-        return float(typing.get_args(hint).index(value))
-    return float("nan") if value is None or isinstance(value, str) else float(value)
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _from_file(path: str, class_name: str) -> type[Policy]:
-    """The class of that name, or the only one, in a file."""
-    file = Path(path)
-    if not file.is_file():
-        raise UsageError("there is no such file", parameter=Parameter("policy", f"{path}:{class_name}"))
-    module = _imported(file)
-    classes = {cls.__name__: cls for cls in defined_in(module, Policy)}
-    complete = {cls.__name__: cls for cls in classes_in(module, Policy)}
-    if not classes:
-        raise UsageError(
-            "the file defines no policy, expected a class that derives from Router", parameter=Parameter("policy", path)
-        )
-    if not class_name:
-        candidates = complete or classes
-        if len(candidates) > 1:
-            names = ", ".join(candidates)
-            raise UsageError(
-                f"the file has several policies, expected {path}:NAME with one of {names}",
-                parameter=Parameter("policy", path),
-            )
-        class_name = next(iter(candidates))
-    if class_name not in classes:
-        raise unknown_name(f"policy class of {path}", class_name, classes)
-    check_policy(classes[class_name])
-    return classes[class_name]
-
-
-def _imported(file: Path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(f"lbal_policy_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UsageError(
-            f"the file fails on import: {what_was_raised(error)}", parameter=Parameter("policy", file)
-        ) from error
-    return module

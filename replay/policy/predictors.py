@@ -146,4 +146,5 @@ def add_growing(view: View, request: int, age: int, row: FloatArray) -> None:
 @frugal
 def age_of(view: View, request: int) -> int:
     """Tokens that an active request has produced."""
-    return int(view.clock[0]) - int(view.admitted_step[request])
+    age = int(view.clock[0]) - int(view.behind[view.rank[request]]) - int(view.admitted_step[request])
+    return max(age, 0)

@@ -38,22 +38,28 @@ class View(NamedTuple):
     """a of the step model: what a KV token adds to the rank time."""
     per_request_ms: float
     """b of the step model: what an active request adds to the rank time, beside its KV tokens."""
+    per_prefill_token_ms: float
+    """p of the step model: what a prompt token that a rank computes adds to its rank time; 0 without prefill."""
     kv_tokens: FloatArray
-    """(G,) signal: resident KV tokens."""
+    """(G,) signal: resident KV tokens; prompts that are still being computed count whole."""
     num_running: IntArray
-    """(G,) signal: active requests."""
+    """(G,) signal: active requests, those whose prompts are still to be computed among them."""
     prompt_running: IntArray
     """(G,) signal: prompt tokens of the active requests, without what they generated."""
     num_waiting: IntArray
     """(G,) signal: requests in the rank's own queue (immediate binding; 0 otherwise)."""
     tokens_waiting: IntArray
     """(G,) signal: prompt tokens in the rank's own queue."""
+    prefill_pending: IntArray
+    """(G,) signal: prompt tokens of the requests sent to the rank that it has not computed; 0 without prefill."""
     dispatched: IntArray
     """(G,) requests sent to the rank since the signals were taken."""
     tokens_dispatched: IntArray
     """(G,) their prompt tokens."""
     inflight: IntArray
     """(G,) requests sent to the rank that have not ended: what a router knows by itself, never stale."""
+    behind: IntArray
+    """(G,) steps in which the rank's requests did not decode, since it computed prompts alone; 0 without prefill."""
     eligible: NDArray[np.bool_]
     """(G,) for `choose`: whether the rank can take the request at hand."""
     free_kv: FloatArray
@@ -69,7 +75,8 @@ class View(NamedTuple):
     rank: IntArray
     """(N,) the rank of every request that was admitted, -1 otherwise."""
     admitted_step: IntArray
-    """(N,) the step before which an admitted request got its slot: it has generated `step - admitted_step` tokens."""
+    """(N,) the step before which an admitted request got its slot: it has generated `step - behind[rank] -
+    admitted_step` tokens. With prefill it is set when the prompt is computed; before, it is far above all steps."""
     output_tokens: IntArray
     """(N,) true output lengths; empty unless the policy declares that it uses them."""
     survivors: IntArray

@@ -7,6 +7,7 @@ from typing import Any
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.replay.policy.policy import Binding
+from lbal.replay.prefill.rule import PrefillRule
 from lbal.replay.scenario.drift import Drift
 from lbal.replay.scenario.workload import Arrivals
 
@@ -23,6 +24,10 @@ class Cluster:
     step_model: StepTimeModel
     kv_capacity: int | None = None
     """KV tokens that fit on a rank; None for no limit. Admission reserves a request's largest load."""
+    prefill: PrefillRule | None = None
+    """How prompts are computed; None for a cluster that only decodes."""
+    padding: bool | None = None
+    """Whether ranks are padded to one another; None for what the rule's engine does."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.errors import PolicyError, UsageError
 from lbal.analyzers.registry import Registry
 from lbal.replay.engine.engine import replay
-from lbal.replay.policy.policy import POLICIES, Policy, Router, Selector, description, parse_policy
+from lbal.replay.policy.parametrised import description
+from lbal.replay.policy.policy import POLICIES, Policy, Router, Selector, parse_policy
 from lbal.replay.scenario.cluster import Cluster, Conditions
 
 MODEL = StepTimeModel("test", shared_s=0.01, per_token_s=1e-6)

@@ -1,0 +1,1 @@
+"""The prefill rules of engines, one file each."""
