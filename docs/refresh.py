@@ -123,6 +123,19 @@ def policy_table() -> str:
     return table_of(("name", "rule", "looks at", "binding", "parameters", "source"), rows)
 
 
+def prefill_table() -> str:
+    """Every prefill rule."""
+    from lbal.replay.policy.parametrised import description, parameter_types, type_text
+    from lbal.replay.prefill.rule import PREFILLS
+
+    rows = []
+    for cls in PREFILLS.classes():
+        known = parameter_types(cls).items()
+        given = ", ".join(f"`{name}={_default(default)}` ({type_text(kind)})" for name, (kind, default) in known)
+        rows.append((f"`{cls.name}`", description(cls), given, cls.padding, cls.left_out, cls.source))
+    return table_of(("name", "rule", "parameters", "padding", "left out", "source"), rows)
+
+
 def _default(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -246,6 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "folders": folder_table,
     "metrics": metric_table,
     "policies": policy_table,
+    "prefills": prefill_table,
     "formats": format_table,
     "reports": report_table,
     "commands": command_reference,

@@ -182,7 +182,7 @@ def _changes(name: str, run: BandedRun, reference: BandedRun, view: EnergyView) 
     return found
 
 
-def tpot_ms(step_ms: FloatArray, first_step: IntArray, output_tokens: IntArray) -> FloatArray:
-    """(N,) mean step time of each request over its steps, one per output token; `step_ms` of shape (S,)."""
+def tpot_ms(step_ms: FloatArray, first_step: IntArray, last_step: IntArray, output_tokens: IntArray) -> FloatArray:
+    """(N,) time of each request from its first to its last step, by output token; `step_ms` of shape (S,)."""
     until = np.concatenate([[0.0], np.cumsum(step_ms)])
-    return np.asarray((until[first_step + output_tokens] - until[first_step]) / output_tokens)
+    return np.asarray((until[last_step + 1] - until[first_step]) / output_tokens)

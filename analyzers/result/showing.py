@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -66,6 +66,18 @@ class Config(Struct, frozen=True):
     max_num_seqs: int | None = None
 
 
+class PrefillUsed(Struct, frozen=True):
+    """The rule by which prompts are computed."""
+
+    rule: str
+    label: str
+    parameters: dict[str, Any]
+    budget_tokens: Positive
+    mixes: bool
+    chunks: bool
+    padding: Literal["never", "largest", "half-full"]
+
+
 class ReplayConfig(Config, frozen=True, kw_only=True):
     """The configuration of a replay."""
 
@@ -77,6 +89,7 @@ class ReplayConfig(Config, frozen=True, kw_only=True):
     rate_scale: float | None
     drift: str
     seed: int
+    prefill: PrefillUsed | None = None
 
 
 class Staleness(Struct, frozen=True):

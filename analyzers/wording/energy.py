@@ -66,7 +66,10 @@ def replay_counterfactual(reference: Run, view: EnergyView) -> str:
     What a policy recovers of it is said once, of the idle (`findings.headroom_sentence`).
     """
     who = "of this trace, placed as recorded," if reference.policy == "recorded" else f"under {reference.label}"
-    text, run_share = counterfactual(reference, view, who), 1 - reference.headroom["makespan_bound_fraction"].value
+    text = counterfactual(reference, view, who)
+    if "makespan_bound_fraction" not in reference.headroom:
+        return f"{text} (modelled)."
+    run_share = 1 - reference.headroom["makespan_bound_fraction"].value
     if _shorter_steps(reference.metrics["perfect_balance_speedup"]).value > run_share + SMALLEST_SHARE:
         most = f"at most {percent(run_share)} shorter" if run_share > SMALLEST_SHARE else "no shorter"
         text += f"; under any policy the whole run is {most}, as {reference.label} is that close to its least time"

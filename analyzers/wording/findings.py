@@ -102,8 +102,16 @@ def _valued(run: Run, name: str) -> str:
     return f"{shown_value(run.metrics[name].value, unit)} {shown_unit(unit)}"
 
 
+WITHHELD_WITH_PREFILL = (
+    "What other placement or policy could change at most is n/a: with prefill a request does not give a token with "
+    "every step, on which these bounds rest."
+)
+
+
 def replay_headroom(runs: Sequence[Run], reference: Run) -> list[str]:
     """How much of the reference's idle was avoidable and who recovers most of it; what no policy can beat."""
+    if not reference.headroom:
+        return [WITHHELD_WITH_PREFILL]
     idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
     label, unavoidable = reference.label, reference.headroom["unavoidable_idle_fraction"].value
     others = {name: value for name, value in idle.items() if name != label}

@@ -36,6 +36,28 @@ def policies(text: Filter = "", as_json: AsJson = False) -> None:
 
 
 @list_app.command()
+def prefill_rules(text: Filter = "", as_json: AsJson = False) -> None:
+    """Prefill rules: how engines compute prompts beside decoding, and their parameters."""
+    from lbal.replay.policy.parametrised import description, parameter_types, type_text
+    from lbal.replay.prefill.rule import PREFILLS
+
+    rows = [
+        {
+            "prefill rule": cls.name,
+            "parameters": ", ".join(
+                f"{name}={default} ({type_text(kind)})" for name, (kind, default) in parameter_types(cls).items()
+            ),
+            "padding": cls.padding,
+            "rule": description(cls),
+        }
+        for cls in PREFILLS.classes()
+    ]
+    told = [{"left out": cls.left_out, "source": cls.source} for cls in PREFILLS.classes()]
+    items = [{**row, **more} for row, more in zip(rows, told, strict=True)]
+    _show("prefill-rules", rows, text, as_json, items=items)
+
+
+@list_app.command()
 def formats(text: Filter = "", as_json: AsJson = False) -> None:
     """Trace formats that can be read."""
     from lbal.analyzers.trace.formats import FORMATS

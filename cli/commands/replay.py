@@ -79,6 +79,19 @@ def replay(
     drift: Annotated[
         str, typer.Option("--drift", metavar="X", help="Growth of a load per step: 1, 0, any number, or window:W.")
     ] = "1",
+    prefill: Annotated[
+        str | None,
+        typer.Option(
+            "--prefill",
+            metavar="NAME[:KEY=VALUE,…]",
+            help="How ranks compute prompts: none (they only decode), vllm, sglang, trtllm, atom, or "
+            "path/to/file.py:Class. See `lbal list prefill-rules`.",
+        ),
+    ] = None,
+    padding: Annotated[
+        bool | None,
+        typer.Option("--padding/--no-padding", help="Pad ranks to one another (default: as the engine of --prefill)."),
+    ] = None,
     slot_use: Annotated[
         float | None,
         typer.Option("--slot-use", metavar="SHARE", help="Find the rate scale that keeps this share of slots busy."),
@@ -142,6 +155,8 @@ def replay(
         binding=binding,
         kv_capacity=kv_capacity,
         drift=drift,
+        prefill=prefill,
+        padding=padding,
         slot_use=slot_use,
         models=ModelChoice(step_model, rank_speed or [], power_model, gpus_per_rank, costs),
         bands=bands,
@@ -155,7 +170,8 @@ def replay(
     trace_outputs = [name for name in outputs if suffix_of(name, known) in TRACE_SUFFIXES]
     reports = [name for name in outputs if name not in trace_outputs]
     trace_files = _trace_files(trace_outputs, options.parsed_policies)
-    reads = [*reading.files(), *options.models.files(), *_policy_files(policy or ())]
+    rules = [*(policy or ()), *([prefill] if prefill else ())]
+    reads = [*reading.files(), *options.models.files(), *_python_files(rules)]
     check_targets([*reports, *(file for files in trace_files.values() for file in files)], force=force, reads=reads)
     drawing = drawing_for(reports, steps, as_json=as_json)
     if repeat > 1 and trace_outputs:
@@ -179,8 +195,8 @@ def replay(
     deliver(result, as_json=as_json, outputs=reports, force=force)
 
 
-def _policy_files(specs: Sequence[str]) -> list[str]:
-    """The Python files that policies are read from."""
+def _python_files(specs: Sequence[str]) -> list[str]:
+    """The Python files that policies and rules are read from."""
     from lbal.replay.policy.policy import labelled
 
     heads = [labelled(spec)[1].partition(":")[0] for spec in specs]

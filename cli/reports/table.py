@@ -164,6 +164,8 @@ def context_lines(result: Result) -> Iterator[str]:
         if config["drift"] != "1":
             parts.append(f"drift {config['drift']}")
         yield "cluster     " + " · ".join(parts)
+        if "prefill" in config:
+            yield f"prefill     {_prefill(config['prefill'])}"
         yield f"signals     {_signal_ages(result.runs)}"
         knowing = [run.label for run in result.runs if run.details["uses_true_lengths"]]
         if knowing:
@@ -277,6 +279,14 @@ def interval_table(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[str]
 
 def _has_range(value: Measure | None) -> bool:
     return value is not None and value.low is not None and value.high is not None
+
+
+def _prefill(rule: Mapping[str, Any]) -> str:
+    """The rule by which prompts are computed, and its traits."""
+    chunks = "prompts in chunks" if rule["chunks"] else "whole prompts"
+    decodes = "beside decodes" if rule["mixes"] else "while decodes stall"
+    padding = "no padding" if rule["padding"] == "never" else f"padding: {rule['padding']}"
+    return f"{rule['label']} · {chunks} of up to {rule['budget_tokens']:,} tokens a step, {decodes} · {padding}"
 
 
 def _findings(title: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -76,6 +76,11 @@ class Replay:
         """(N,) the step in which each request was admitted."""
         return self.moments.admitted_step
 
+    @property
+    def prefills(self) -> bool:
+        """Whether it computed prompts."""
+        return "prefill" in self.trace.meta.config
+
 
 @dataclass
 class _Trajectory:
@@ -547,6 +552,7 @@ def _config(policy: Policy, binding: Binding, cluster: Cluster, conditions: Cond
         "policy": policy.name,
         "parameters": policy.parameters(),
         **{name: told[name] for name in names},
+        **cluster.prefill_record,
     }
 
 

@@ -230,7 +230,8 @@ def _fits_next(view: View, requests: Requests, state: State, lanes: Lanes, setti
     if not settings.immediate:
         return True
     needed = requests.reserved_tokens[state.queue_head[rank]]
-    return state.num_running[rank] < view.max_num_seqs and state.reserved[rank] + needed <= settings.kv_capacity
+    has_room = state.reserved[rank] + needed <= settings.kv_capacity
+    return bool(has_room and state.num_running[rank] < view.max_num_seqs)
 
 
 @register_jitable
@@ -336,7 +337,7 @@ def _run_chunk(requests: Requests, slots: Slots, state: State, lanes: Lanes, slo
             lanes.partial[rank] = NONE
         lanes.finished[lanes.counts[FINISHED]] = slot
         lanes.counts[FINISHED] += 1
-    return took
+    return int(took)
 
 
 @register_jitable

@@ -23,7 +23,7 @@ from lbal.analyzers.energy.binned_sums import step_series
 from lbal.analyzers.energy.figures import energy_figures, saving_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, saving_range, slope_models, tpot_ms, variants
-from lbal.analyzers.metrics import Measure, add_ranges, measure, step_figures
+from lbal.analyzers.metrics import METRICS, Measure, add_ranges, measure, step_figures
 from lbal.analyzers.requests.latency import distribution, request_metrics
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.result.runs import reference_of
@@ -32,6 +32,10 @@ from lbal.replay.experiment.windowed import Windowed
 from lbal.replay.policy.policy import Policy
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
+
+BOUNDS = [name for name, metric in METRICS.items() if metric.group == "headroom"]
+WITHHELD = "no bound is known with prefill"
+"""Why there is no headroom: its bounds rest on requests that give a token with every step from their admission on."""
 
 
 def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
@@ -44,8 +48,8 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
     capacity = replayed.trace.meta.config.get("kv_capacity")
     figures = step_figures(WindowSteps(fold, replayed.trace.meta.max_num_seqs, windowed.makespan_ms, capacity))
     latency = request_metrics(windowed.requests, windowed.waited_steps)
-    # Prefill is not modelled, so a time to first token would leave out most of it.
-    latency = {name: value for name, value in latency.items() if not name.startswith("ttft")}
+    if not replayed.prefills:  # a time to first token would leave out most of it
+        latency = {name: value for name, value in latency.items() if not name.startswith("ttft")}
     metrics = {name: measure(name, value, "modelled") for name, value in {**figures, **latency}.items()}
     if view is not None:
         metrics |= energy_figures(windowed.totals, view)
@@ -60,6 +64,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
             "uses_true_lengths": policy.uses_true_lengths,
             "step_ms_mean": fold.totals.time_ms / len(fold),
             **windowed.of_run,
+            **({"unavailable": dict.fromkeys(BOUNDS, WITHHELD)} if replayed.prefills else {}),
         },
         metrics=metrics,
         ranks=rank_table(fold),
@@ -110,6 +115,8 @@ def runs_of(
 ) -> list[Run]:
     """The runs of replays of the same requests, with headroom, and with what each wins back and saves."""
     runs = _with_savings([run_of(each, view) for each in windowed], windowed, view)
+    if cluster.prefill is not None:
+        return runs
     bounds = [headroom_of(each, workload, cluster, conditions) for each in windowed]
     return _with_recovered([replace(run, headroom=found) for run, found in zip(runs, bounds, strict=True)])
 
@@ -182,5 +189,6 @@ def _tpot_figures(windowed: Windowed, step_ms: FloatArray) -> dict[str, float]:
     replayed, chosen = windowed.replayed, windowed.admitted
     requests = replayed.trace.requests
     assert requests is not None
-    values = tpot_ms(step_ms, replayed.admitted_step[chosen], requests["output_tokens"].to_numpy()[chosen])
+    moments, outputs = replayed.moments, requests["output_tokens"].to_numpy()
+    values = tpot_ms(step_ms, moments.admitted_step[chosen], moments.last_step[chosen], outputs[chosen])
     return distribution("tpot_ms", values, ("mean", "p99")) if len(values) else {}

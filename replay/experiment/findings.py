@@ -53,7 +53,7 @@ def with_placement(
 ) -> tuple[list[Run], list[str]]:
     """The runs, and of the recorded placement also what the solver's for the same admissions would idle."""
     index = next((index for index, run in enumerate(runs) if run.policy == "recorded"), None)
-    if index is None:
+    if index is None or scenario.cluster.prefill is not None:
         return list(runs), []
     run, each = runs[index], windowed[index]
     idle = run.metrics["barrier_idle_fraction"].value

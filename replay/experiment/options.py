@@ -15,6 +15,7 @@ from lbal.replay.experiment.repeats import MOST_REPEATS, Resample
 from lbal.replay.experiment.scenario import Scenario
 from lbal.replay.experiment.suited import DEFAULT_POLICIES, RECORDED, suited_model, suited_policies
 from lbal.replay.policy.policy import Binding, Policy, parse_policy
+from lbal.replay.prefill.rule import PrefillRule, parse_prefill
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import parse_drift
 from lbal.replay.scenario.workload import Arrivals, Workload
@@ -40,6 +41,10 @@ class ReplayOptions:
     binding: str | None = None
     kv_capacity: int | None = None
     drift: str = "1"
+    prefill: str | None = None
+    """None, as `none`, for ranks that only decode."""
+    padding: bool | None = None
+    """None for what the engine of the prefill rule does."""
     slot_use: float | None = None
     models: ModelChoice = field(default_factory=ModelChoice)
     bands: bool = False
@@ -69,6 +74,18 @@ class ReplayOptions:
                 parameter="repeat",
             )
         parse_drift(self.drift)
+        if self.parsed_prefill is None and self.padding is not None:
+            raise UsageError(
+                "steps without prefill have none, expected ",
+                Parameter("prefill", "NAME"),
+                " beside it",
+                parameter="padding",
+            )
+
+    @cached_property
+    def parsed_prefill(self) -> PrefillRule | None:
+        """The rule by which prompts are computed, if they are; `UsageError` for one that is not known."""
+        return parse_prefill(self.prefill)
 
     @cached_property
     def parsed_policies(self) -> list[Policy]:
@@ -102,7 +119,7 @@ class ReplayOptions:
             drift=parse_drift(self.drift),
             seed=self.seed,
         )
-        cluster = Cluster(ranks, slots, model, self.kv_capacity)
+        cluster = Cluster(ranks, slots, model, self.kv_capacity, self.parsed_prefill, self.padding)
         window = one_of(self.window, WINDOWS, "window")
         return Scenario(workload, cluster, conditions, window, self.models.energy_view(model)), [*assumed, *notes]
 

@@ -42,6 +42,8 @@ def replay(
     binding: str | None = None,
     kv_capacity: int | None = None,
     drift: str = "1",
+    prefill: str | None = None,
+    padding: bool | None = None,
     slot_use: float | None = None,
     step_model: str | StepTimeModel | None = None,
     rank_speed: Sequence[str] = (),
@@ -61,7 +63,8 @@ def replay(
     The parameters are the options of `lbal replay`, with the same defaults: the size of the cluster is that of the
     trace where it tells it, `policies` are names with their parameters (`"bf-io:horizon=5"`) or
     `path/to/file.py:Class`, `arrivals` is `trace` or `backlog`, `binding` is `pool` or `immediate`, `window` is `all`,
-    `admissions` or `steady`. `step_model` may also be a model. `display` shows how far the replays have come.
+    `admissions` or `steady`, `prefill` is a rule with its parameters (`"vllm:interval=2"`). `step_model` may also be a
+    model. `display` shows how far the replays have come.
     Raises `UsageError`, which names the parameter, for what cannot be.
     """
     models = ModelChoice(step_model, rank_speed, power_model, gpus_per_rank, costs)
@@ -75,6 +78,8 @@ def replay(
         binding=binding,
         kv_capacity=kv_capacity,
         drift=drift,
+        prefill=prefill,
+        padding=padding,
         slot_use=slot_use,
         models=models,
         bands=bands,

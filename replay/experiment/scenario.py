@@ -74,6 +74,7 @@ class Scenario:
             "dp_size": self.cluster.dp_size,
             "max_num_seqs": self.cluster.max_num_seqs,
             **self.conditions.as_dict(self.cluster),
+            **self.cluster.prefill_record,
             "window": self.window,
             "seed": self.conditions.seed,
             "step_model": self.cluster.step_model.as_dict(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,7 +44,17 @@ class Windowed:
     @cached_property
     def fold(self) -> AccountFold:
         """What figures need of them."""
-        return AccountFold.of(self.accounts, self.replayed.step_model)
+        fold = AccountFold.of(self.accounts, self.replayed.step_model)
+        fold.totals = replace(fold.totals, tokens=fold.totals.tokens + self.first_tokens)
+        return fold
+
+    @property
+    def first_tokens(self) -> int:
+        """Tokens that prompts gave with steps of the window, beside those of decodes; 0 without prefill."""
+        if not self.replayed.prefills:
+            return 0
+        step = self.replayed.moments.first_token_step
+        return int(((step >= self.rows.start) & (step < self.rows.stop)).sum())
 
     @property
     def totals(self) -> RunTotals:

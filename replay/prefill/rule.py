@@ -59,6 +59,7 @@ class PrefillRule(Parametrised):
         """For the result and for the header of a replayed trace."""
         return {
             "rule": self.name,
+            "label": self.label,
             "parameters": self.parameters(),
             "budget_tokens": self.rank_budget(dp_size),
             "mixes": self.mixes,
@@ -88,7 +89,11 @@ def check_rule(cls: type[Any]) -> None:
 
 
 PREFILLS: Registry[PrefillRule] = Registry(
-    "prefill rule", "lbal.replay.prefills", PrefillRule, group="lbal.replay.prefills", check=check_rule
+    "prefill rule",
+    "lbal.replay.prefills",
+    PrefillRule,  # type: ignore[type-abstract]
+    group="lbal.replay.prefills",
+    check=check_rule,
 )
 
 

@@ -91,12 +91,12 @@ P, M = parameters_of(SglangPrefill), SglangPrefill.memory.places
 def allowed_by_delayer(ranks: Ranks) -> bool:
     """Whether the delayer lets all prefill in this step; it counts the passes that it holds them back."""
     memory, could, most_decoding = ranks.memory, 0, 0
-    low = False
+    low, watermark = False, ranks.parameters[P.watermark]
     for rank in range(ranks.dp_size):
         most_decoding = max(most_decoding, ranks.decoding[rank])
         if ranks.could_prefill[rank]:
             could += 1
-            low |= ranks.resident_tokens[rank] < ranks.parameters[P.watermark] * ranks.kv_capacity
+            low |= watermark > 0 and ranks.resident_tokens[rank] < watermark * ranks.kv_capacity
     holds = False
     if could > 0 and not low:
         holds = could < ranks.dp_size

@@ -14,8 +14,8 @@ from lbal.replay.prefill.rule import Padding, PrefillRule
 class TrtllmPrefill(PrefillRule):
     """Decodes, then whole prompts, in one batch up to a budget of tokens; ranks may await one another.
 
-    With `balance`, prompts wait until all ranks could begin one, up to `timeout` steps, and then for `batch` steps more,
-    so that more come together. They wait only while every rank that has prompts decodes.
+    With `balance`, prompts wait until all ranks could begin one, up to `timeout` steps, then for `batch` steps more, so
+    that more come together. They wait only while every rank that has prompts decodes.
     """
 
     name: ClassVar[str] = "trtllm"

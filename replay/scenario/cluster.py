@@ -29,6 +29,14 @@ class Cluster:
     padding: bool | None = None
     """Whether ranks are padded to one another; None for what the rule's engine does."""
 
+    @property
+    def prefill_record(self) -> dict[str, Any]:
+        """How prompts are computed, for the result and for the header of a replayed trace; empty where they are not."""
+        if self.prefill is None:
+            return {}
+        record = self.prefill.as_dict(self.dp_size)
+        return {"prefill": {**record, "padding": "never" if self.padding is False else record["padding"]}}
+
 
 @dataclass(frozen=True)
 class Conditions:

@@ -227,6 +227,7 @@ class MixedReferenceEngine(ReferenceEngine):
     def _show(self, eligible: list[bool]) -> None:
         self.view.behind[:] = self.behind
         super()._show(eligible)
+        self.view.admitted_step[:] = [request.admitted_step for request in self.requests]
 
     def _copy_signals(self) -> None:
         super()._copy_signals()

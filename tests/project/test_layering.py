@@ -39,12 +39,14 @@ TABLE = {
     "analyzers/calibration analyzers/models analyzers/result analyzers/compare analyzers/wording analyzers/statistics",
     # replay: what would have happened
     "replay": "analyzers* replay/experiment",
-    "replay/scenario": "analyzers* replay/policy",
+    "replay/scenario": "analyzers* replay/policy replay/prefill",
     "replay/policy": "analyzers*",
-    "replay/engine": "analyzers* replay/scenario replay/policy",
+    "replay/prefill": "analyzers* replay/policy",
+    "replay/prefills": "analyzers* replay/policy replay/prefill",
+    "replay/engine": "analyzers* replay/scenario replay/policy replay/prefill",
     "replay/solver": "analyzers* replay/policy replay/engine",
     "replay/policies": "analyzers* replay/policy replay/engine replay/solver",
-    "replay/experiment": "analyzers* replay/scenario replay/policy replay/engine replay/policies",
+    "replay/experiment": "analyzers* replay/scenario replay/policy replay/prefill replay/engine replay/policies",
     # cli: saying it
     "cli/options": "analyzers*",
     "cli/reports/parts": "analyzers*",
