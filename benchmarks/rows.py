@@ -159,6 +159,28 @@ def analyze_command(bench: Bench) -> Iterator[Row]:
     _empty(bench.folder)
 
 
+def analyze_memory(bench: Bench) -> Iterator[Row]:
+    """Peak memory of `lbal analyze` of JSON Lines: four times the steps must take hardly more."""
+    few = bench.size(6_000_000)
+    peaks_mb = []
+    for count in (few, 4 * few):
+        run_task("files", folder=str(bench.folder), kind="step-lines", count=count)
+        path = bench.folder / "steps.jsonl"
+        megabytes = path.stat().st_size / 1e6
+        process = run_lbal("analyze", str(path))
+        peaks_mb.append(process.peak_mb)
+        yield Row(
+            "analyze-memory",
+            f"lbal analyze, {count:,} rank-steps of 64 ranks, measured times, JSON Lines ({megabytes:,.0f} MB)",
+            [process.seconds],
+            peak_mb=process.peak_mb,
+            target_mb=bench.target(600),
+        )
+    ratio = peaks_mb[1] / peaks_mb[0]
+    yield Row("analyze-memory", "peak memory of the larger over that of the smaller", [ratio], "x", bench.target(1.1))
+    _empty(bench.folder)
+
+
 def reading(bench: Bench) -> Iterator[Row]:
     """Reading 1,000,000 requests."""
     count = bench.size(1_000_000)
@@ -298,6 +320,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "immediate": immediate,
     "replay-command": replay_command,
     "analyze-command": analyze_command,
+    "analyze-memory": analyze_memory,
     "reading": reading,
     "accounting": accounting,
     "callback": callback,

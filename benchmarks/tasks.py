@@ -268,7 +268,9 @@ def files(folder: str, kind: str, count: int) -> dict[str, Any]:
     elif kind == "mooncake":
         workloads.write_mooncake(count, place / "mooncake.jsonl")
     elif kind == "steps":
-        workloads.write_steps(count, place)
+        workloads.write_steps(count, place / "steps.parquet", place / "steps.jsonl.gz")
+    elif kind == "step-lines":
+        workloads.write_steps(count, place / "steps.jsonl")
     elif kind == "azure":
         source, path = workloads.azure(place)
         return {"source": source, "path": str(path)}

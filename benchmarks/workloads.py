@@ -123,8 +123,8 @@ def write_mooncake(count: int, path: Path) -> None:
             out.write(encoder.encode_lines([{**line, "timestamp": line["timestamp"] + shift} for line in part]))
 
 
-def write_steps(rank_steps: int, folder: Path) -> None:
-    """A recorded trace of 64 ranks with measured rank times, as `steps.parquet` (a directory) and `steps.jsonl.gz`."""
+def write_steps(rank_steps: int, *paths: Path) -> None:
+    """A recorded trace of 64 ranks with measured rank times, as Parquet (a directory) or as JSON Lines by the suffix."""
     count, random = rank_steps // RANKS_OF_STEPS, np.random.default_rng(SEED)
     shape = (count, RANKS_OF_STEPS)
     running = random.integers(40, 73, shape).astype(np.float64)
@@ -137,5 +137,5 @@ def write_steps(rank_steps: int, folder: Path) -> None:
         source="generated", format="native", dp_size=RANKS_OF_STEPS, max_num_seqs=72, time_unit="ms", seed=SEED
     )
     trace = Trace.of(meta, steps=steps.frame())
-    write_parquet(trace, folder / "steps.parquet")
-    write_native(trace, folder / "steps.jsonl.gz")
+    for path in paths:
+        (write_parquet if path.suffix == ".parquet" else write_native)(trace, path)
