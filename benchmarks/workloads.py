@@ -124,7 +124,7 @@ def write_mooncake(count: int, path: Path) -> None:
 
 
 def write_steps(rank_steps: int, *paths: Path) -> None:
-    """A recorded trace of 64 ranks with measured rank times, as Parquet (a directory) or as JSON Lines by the suffix."""
+    """A recorded trace of 64 ranks with measured rank times, as Parquet (a directory) or JSON Lines by the suffix."""
     count, random = rank_steps // RANKS_OF_STEPS, np.random.default_rng(SEED)
     shape = (count, RANKS_OF_STEPS)
     running = random.integers(40, 73, shape).astype(np.float64)

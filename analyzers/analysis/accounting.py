@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lbal.analyzers.analysis.active import ActiveRequests
 from lbal.analyzers.barrier.account_pass import PowerCurves
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account
-from lbal.analyzers.barrier.bounds import SingleLoads, unavoidable_idle_ms
+from lbal.analyzers.barrier.bounds import unavoidable_idle_ms
 from lbal.analyzers.barrier.clock import StepClock
 from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.processed import Processed
@@ -46,19 +47,21 @@ class Accounted:
     """The largest number of running requests of a rank."""
 
 
-def accounted(steps: StepBlocks, how: Accounting, single: SingleLoads | None, bound_by: StepTimeModel) -> Accounted:
-    """Account for the steps. Raises as `account` does.
+def accounted(
+    steps: StepBlocks, first_row: int, how: Accounting, active: ActiveRequests | None, bound_by: StepTimeModel
+) -> Accounted:
+    """Account for the steps, the first of which is in that row of all. Raises as `account` does.
 
-    `single` has the loads of single requests in them; `bound_by` is the model that says what is unavoidable.
+    `active` knows the requests in them; `bound_by` is the model that says what is unavoidable.
     """
     found = Accounted(AccountFold(len(steps), how.model), StepClock(), Processed(0.0, 0, 0.0))
-    row = 0
+    row = first_row
     for block in steps:
         accounts = how.of(block)
         found.fold.add(accounts)
         found.clock.add(block, accounts.step_ms)
         found.processed += Processed.of(block, accounts.step_ms)
-        own = None if single is None else single.part(slice(row, row + len(block)))
+        own = None if active is None else active.single_loads(row, block)
         found.unavoidable_ms += float(unavoidable_idle_ms(accounts, own, bound_by).sum())
         modelled = account(block, how.model, measured=False) if how.measured else accounts
         found.modelled_idle_ms += float(modelled.idle_ms.sum())

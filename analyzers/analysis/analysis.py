@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from lbal.analyzers.analysis.accounting import Accounting, accounted, totals
+from lbal.analyzers.analysis.active import Growth, active_requests
 from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes
-from lbal.analyzers.barrier.bounds import Admissions, RequestLoads, SingleLoads, bound_fractions, single_loads
-from lbal.analyzers.barrier.clock import in_order, is_backwards
+from lbal.analyzers.barrier.bounds import Admissions, bound_fractions
+from lbal.analyzers.barrier.clock import Starts
 from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.known_part import KnownPart, known_part
 from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
@@ -25,7 +26,7 @@ from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures, undefined_figures
 from lbal.analyzers.requests.latency import request_metrics, waited_steps
 from lbal.analyzers.trace.step_blocks import StepBlocks
-from lbal.analyzers.trace.trace import FloatArray, IntArray, Trace
+from lbal.analyzers.trace.trace import FloatArray, Trace
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,6 @@ class StepAnalysis:
     """Variants of the step-time model that ranges are over."""
 
 
-@dataclass(frozen=True)
-class Growth:
-    """How the load of a request grows: `per_step` tokens per step, from min(prompt, window) up to the window."""
-
-    per_step: float = 1.0
-    window: float = np.inf
-
-
 def analyze_steps(
     trace: Trace,
     model: StepTimeModel | None,
@@ -106,15 +99,14 @@ def analyze_steps(
     told_model, model = model, known.model(model)
     view = None if energy is None else energy(told_model)
     max_num_seqs = max_num_seqs or trace.meta.max_num_seqs
-    rows = _rows(trace, steps, window, max_num_seqs)
-    admissions = _admissions(trace, steps) if known.is_whole else None
-    single = None if admissions is None else _single_loads(admissions, steps, growth or Growth())
-    if admissions is not None and _missing(admissions, steps).any():
-        admissions = None
-    every, steps = steps, steps.rows(rows)
+    starts = Starts.of(steps) if trace.requests is not None or window != "all" else None
+    rows = _rows(trace, steps, starts, window, max_num_seqs)
+    active = active_requests(trace, starts, growth or Growth()) if known.is_whole else None
+    admissions = active.admissions if active is not None and active.account_for(steps) else None
+    steps = steps.rows(rows)
     curves = None if view is None else view.power.curves
     how = Accounting(model, measured, curves, 0.0 if told is None else told.constant_ms)
-    found = accounted(steps, how, None if single is None else single.part(rows), _with_told_speeds(model, told))
+    found = accounted(steps, rows.start, how, active, _with_told_speeds(model, told))
     accounts, over_step = found.fold, found.fold.sums.over_step
     if recorded and not measured and over_step > len(accounts) / 2 and trace.meta.no_barrier is None:
         raise UsageError(
@@ -143,7 +135,7 @@ def analyze_steps(
     )
     figures = step_figures(window_steps)
     undefined = undefined_figures(window_steps, figures)
-    figures |= _request_figures(trace, every, rows, window)
+    figures |= _request_figures(trace, starts, rows, window)
     metrics = {name: measure(name, value, bases.basis(METRICS[name])) for name, value in figures.items()}
     chosen = 1
     if view is not None:
@@ -169,7 +161,7 @@ def analyze_steps(
         undefined=undefined,
         notes=tuple(notes),
         headroom={name: measure(name, value, "modelled") for name, value in bounds.items()},
-        lengths_known=single is not None,
+        lengths_known=active is not None,
         admissions=admissions,
         rows=rows,
         modelled_idle=found.modelled_idle_ms / found.modelled_rank_ms,
@@ -240,12 +232,12 @@ def model_in_header(trace: Trace) -> StepTimeModel | None:
         raise InputError(trace.meta.source, f"is no step-time model: {error}", field="step_model") from error
 
 
-def _rows(trace: Trace, steps: StepBlocks, window: Window, max_num_seqs: int | None) -> slice:
+def _rows(trace: Trace, steps: StepBlocks, starts: Starts | None, window: Window, max_num_seqs: int | None) -> slice:
     if window == "all":
         return slice(0, len(steps))
-    last_row, start_ms = None, _start_ms(steps)
-    if start_ms is not None and not in_order(start_ms):
-        reason = "runs backwards" if is_backwards(start_ms) else "is not known in all steps"
+    last_row = None
+    if starts is not None and not starts.are_in_order:
+        reason = "runs backwards" if starts.are_backwards else "is not known in all steps"
         raise UsageError(
             f"the clock of {trace.meta.source} {reason}, so which steps come before the last admission is open, "
             "expected ",
@@ -253,31 +245,22 @@ def _rows(trace: Trace, steps: StepBlocks, window: Window, max_num_seqs: int | N
             parameter=Parameter("window", window),
         )
     requests = trace.requests
-    if requests is not None and "admitted_ms" in requests.columns and start_ms is not None:
+    if requests is not None and "admitted_ms" in requests.columns and starts is not None:
         last = requests["admitted_ms"].max()
-        last_row = None if last is None else int(np.searchsorted(start_ms, float(last)))  # type: ignore[arg-type]
+        last_row = None if last is None else int(np.searchsorted(starts.start_ms, float(last)))  # type: ignore[arg-type]
     slots = None if max_num_seqs is None else max_num_seqs * steps.dp_size
-    return window_bounds(window, _running(steps), slots=slots, last_admission_row=last_row, source=trace.meta.source)
-
-
-def _start_ms(steps: StepBlocks) -> FloatArray | None:
-    """(S,) where the steps have it."""
-    return steps.series(lambda block: np.asarray(block.start_ms)) if steps.tells("start_ms") else None
-
-
-def _running(steps: StepBlocks) -> FloatArray:
-    """(S,) running requests of each step, over all ranks."""
-    return steps.series(lambda block: np.asarray(block.num_running.sum(axis=1)))
+    running = steps.series(lambda block: np.asarray(block.num_running.sum(axis=1)))
+    return window_bounds(window, running, slots=slots, last_admission_row=last_row, source=trace.meta.source)
 
 
 def _work_factor(told: RankTimes) -> FloatArray:
     return np.array([np.nan if factor is None else factor.value for factor in told.factors])
 
 
-def _request_figures(trace: Trace, steps: StepBlocks, rows: slice, window: Window) -> dict[str, float]:
+def _request_figures(trace: Trace, starts: Starts | None, rows: slice, window: Window) -> dict[str, float]:
     """Latency and waits of the requests that count: of a window those that enter a step of its rows.
 
-    `steps` are all steps, so that waits count those before the window too.
+    `starts` are of all steps, so that waits count those before the window too.
     """
     requests = trace.requests
     if requests is None:
@@ -288,57 +271,13 @@ def _request_figures(trace: Trace, steps: StepBlocks, rows: slice, window: Windo
     if not known or requests.is_empty():
         return {}
     waited = None
-    start_ms = _start_ms(steps)
-    if start_ms is not None and in_order(start_ms):
+    if starts is not None and starts.are_in_order:
         if window != "all":
-            entered = np.searchsorted(start_ms, requests["admitted_ms"].to_numpy())
+            entered = np.searchsorted(starts.start_ms, requests["admitted_ms"].to_numpy())
             requests = requests.filter((entered >= rows.start) & (entered < rows.stop))
         if "arrival_ms" in requests.columns:
-            waited = waited_steps(requests, start_ms)
+            waited = waited_steps(requests, starts.start_ms)
     figures = request_metrics(requests, waited)
     if trace.meta.kind == "replayed":
         figures = {name: value for name, value in figures.items() if not name.startswith("ttft")}
     return figures
-
-
-def _admissions(trace: Trace, steps: StepBlocks) -> Admissions | None:
-    """Who was active when, by rows of the steps; None where the trace does not tell.
-
-    A request is taken to be active in the steps that start from its admission on and before its finish, at most one
-    per output token.
-    """
-    requests = trace.requests
-    if requests is None or not {"admitted_ms", "finish_ms"} <= set(requests.columns):
-        return None
-    requests = requests.filter(pl.col("admitted_ms").is_not_null() & pl.col("finish_ms").is_not_null())
-    start_ms = None if requests.is_empty() else _start_ms(steps)
-    if start_ms is None or not (np.diff(start_ms) > 0).all():
-        return None
-    first = np.searchsorted(start_ms, requests["admitted_ms"].to_numpy())
-    behind = np.searchsorted(start_ms, requests["finish_ms"].to_numpy())
-    active = np.clip(behind - first, 0, requests["output_tokens"].to_numpy())
-    return Admissions(first, active, requests["prompt_tokens"].to_numpy())
-
-
-def _missing(admissions: Admissions, steps: StepBlocks) -> IntArray:
-    """(S,) running requests of each step that the admissions do not account for; below 0 where they are too many."""
-    first, behind = admissions.first, admissions.first + admissions.steps
-    begun, ended = (np.bincount(row, minlength=len(steps) + 1) for row in (first, behind))
-    return np.asarray(_running(steps) - np.cumsum(begun - ended)[: len(steps)])
-
-
-def _single_loads(admissions: Admissions, steps: StepBlocks, growth: Growth) -> SingleLoads:
-    """The largest and smallest load of one active request in each step.
-
-    Steps in which more requests would be active than were running are left open, and the smallest load also where
-    it would be fewer.
-    """
-    prompts, active = admissions.prompt_tokens, admissions.steps
-    loads = RequestLoads(
-        steps=active,
-        entering_tokens=np.asarray(np.minimum(prompts, growth.window), np.int64),
-        growing_steps=np.asarray(np.minimum(active, np.maximum(growth.window - prompts, 0)), np.int64),
-        growth=growth.per_step,
-    )
-    single, missing = single_loads(loads, admissions.first, len(steps)), _missing(admissions, steps)
-    return SingleLoads(np.where(missing >= 0, single.largest, np.nan), np.where(missing == 0, single.smallest, np.nan))

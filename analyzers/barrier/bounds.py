@@ -241,6 +241,8 @@ def recovered_fractions(
 def single_loads(loads: RequestLoads, first_step: IntArray, count: int) -> SingleLoads:
     """The largest and smallest single load in each of `count` steps; request i is active from `first_step[i]` on.
 
+    That is below 0 for requests that were admitted before these steps.
+
     While it grows, a request's load is d*k + (s - d*first) in step k, so those that grow keep their order, and so
     do those that have stopped growing. Steps are painted with the requests of either kind in that order, each step
     once: O(N log N + S). Steps beyond the `count` do not matter.
@@ -260,6 +262,7 @@ def single_loads(loads: RequestLoads, first_step: IntArray, count: int) -> Singl
 
 def _extremes(first: IntArray, last: IntArray, value: FloatArray, count: int) -> list[FloatArray]:
     """(S,) largest and (S,) smallest of the values whose span first..last covers each step, NaN where none does."""
+    first = np.maximum(first, 0)
     some = first <= last
     first, last, value = first[some], last[some], value[some].astype(np.float64)
     order = np.argsort(value, kind="stable")

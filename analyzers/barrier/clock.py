@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from lbal.analyzers.trace.step_blocks import StepBlocks
 from lbal.analyzers.trace.trace import FloatArray, StepArrays
 
 SAME = 1 + 1e-9
@@ -21,6 +23,43 @@ def is_backwards(start_ms: FloatArray) -> bool:
 def in_order(start_ms: FloatArray | None) -> bool:
     """Whether all starts are known and none is before the one before it: moments can be told from steps."""
     return start_ms is not None and not np.isnan(start_ms).any() and not is_backwards(start_ms)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """When each of all steps starts, which tells in which step a moment lies."""
+
+    start_ms: FloatArray
+    """(S,)"""
+    are_known: bool
+    """All of them."""
+    are_backwards: bool
+    rise: bool
+    """Whether all are known, and each is after the one before it."""
+
+    @classmethod
+    def of(cls, steps: StepBlocks) -> Starts | None:
+        """None where the steps have no starts. It keeps 8 bytes of each step."""
+        if not steps.tells("start_ms"):
+            return None
+        start_ms, row = np.empty(len(steps)), 0
+        are_known, are_backwards, rise = True, False, True
+        last_ms = last_known_ms = math.nan
+        for block in steps:
+            assert block.start_ms is not None
+            start_ms[row : row + len(block)] = block.start_ms
+            known = block.start_ms[~np.isnan(block.start_ms)]
+            are_known &= len(known) == len(block)
+            are_backwards |= bool((np.diff(known, prepend=last_known_ms) < 0).any())
+            rise &= bool((np.diff(block.start_ms, prepend=last_ms if row else -math.inf) > 0).all())
+            last_ms, last_known_ms = float(block.start_ms[-1]), float(known[-1]) if len(known) else last_known_ms
+            row += len(block)
+        return cls(start_ms, are_known, are_backwards, rise)
+
+    @property
+    def are_in_order(self) -> bool:
+        """Whether all are known and none is before the one before it."""
+        return self.are_known and not self.are_backwards
 
 
 class StepClock:

@@ -78,7 +78,14 @@ class StepBlocks:
 
     def series(self, value: Callable[[StepArrays], NDArray[Any]]) -> NDArray[Any]:
         """(S,) one value of each step."""
-        return np.concatenate([value(steps) for steps in self])
+        found, row = np.empty(0), 0
+        for steps in self:
+            values = value(steps)
+            if not row:
+                found = np.empty(self.count, values.dtype)
+            found[row : row + len(values)] = values
+            row += len(values)
+        return found
 
     def _cut(self, size: int) -> Iterator[StepArrays]:
         parts: list[StepArrays] = []

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lbal.analyzers.analysis.analysis import Growth, StepAnalysis, analyze_steps
+from lbal.analyzers.analysis.active import Growth
+from lbal.analyzers.analysis.analysis import StepAnalysis, analyze_steps
 from lbal.analyzers.analysis.look import Idle, Look, MixedSteps, Server
 from lbal.analyzers.analysis.prefill_alone import has_prefill_alone, prefill_result
 from lbal.analyzers.analysis.situation import situations

@@ -202,6 +202,16 @@ def test_painted_single_loads_equal_the_plain_ones(requests, count):
     np.testing.assert_allclose(found.smallest, smallest, rtol=1e-12, atol=1e-12)
 
 
+@given(admitted(), st.integers(1, 50), st.integers(0, 49))
+@settings(deadline=None)
+def test_single_loads_of_later_steps_are_those_of_all_steps(requests, count, since):
+    loads, first = requests
+    since = min(since, count - 1)
+    found, whole = single_loads(loads, first - since, count - since), single_loads(loads, first, count)
+    np.testing.assert_allclose(found.largest, whole.largest[since:], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.smallest, whole.smallest[since:], rtol=1e-12, atol=1e-12)
+
+
 @given(admitted())
 def test_token_steps_are_the_sum_of_the_loads_entering_the_steps(requests):
     loads, _ = requests

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_clock import plain_makespan_ms, plain_pause, plain_times_once
 
-from lbal.analyzers.barrier.clock import StepClock, in_order, is_backwards
+from lbal.analyzers.barrier.clock import Starts, StepClock, in_order, is_backwards
 from lbal.analyzers.barrier.overlap import OVERLAP, PAUSE, without_overlap
 from lbal.analyzers.trace.step_blocks import StepBlocks
 from lbal.analyzers.trace.trace import StepArrays
@@ -149,3 +149,17 @@ def test_the_clock_is_the_same_however_the_steps_are_cut(starts_and_times, is_so
     assert clock.is_backwards == is_backwards(steps.start_ms)
     pause, row = plain_pause(steps.start_ms, times)
     assert (clock.longest_pause_ms, clock.after_pause) == (pytest.approx(pause, abs=1e-9), row)
+
+
+@given(st.lists(STARTS | st.just(np.nan), min_size=1, max_size=40), st.booleans(), CUTS)
+def test_starts_are_the_same_however_the_steps_are_cut(starts, is_sorted, cuts):
+    start_ms = np.sort(starts) if is_sorted else np.array(starts)
+    found = Starts.of(blocks_of(steps_of(start_ms, np.ones(len(starts))), *cuts))
+    np.testing.assert_array_equal(found.start_ms, start_ms)
+    assert found.are_in_order == in_order(start_ms)
+    assert found.are_backwards == is_backwards(start_ms)
+    assert found.rise == (not np.isnan(start_ms).any() and bool((np.diff(start_ms) > 0).all()))
+
+
+def test_steps_without_starts_have_none():
+    assert Starts.of(StepBlocks.of(StepArrays(np.arange(2), np.ones((2, 2)), np.ones((2, 2))))) is None
