@@ -63,6 +63,7 @@ class SglangReader(LogReader):
     signature = re.compile(rb"\b(?:Decode|Prefill) batch\b[^\n]{0,40}#(?:running-req|new-seq)")
     alignment = "time"
     resolution = "sampled"
+    numbers_steps = EVERY_STEP
     precedence = 1
     late_steps = LATE_STEPS  # a line of prefill is written when it is scheduled, one of decode when its result is there
 

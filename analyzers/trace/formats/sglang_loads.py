@@ -49,6 +49,7 @@ class SglangLoadsReader(LogReader):
     signature = re.compile(rb'"loads"\s*:\s*\[\s*\{[^\[\]{}]{0,4000}?"num_(?:running_reqs|used_tokens)"\s*:')
     alignment = "step"
     resolution = "sampled"
+    numbers_steps = EVERY_STEP
 
     @classmethod
     def why_empty(cls, source: Source) -> str | None:

@@ -59,6 +59,7 @@ class SglangPrometheusReader(LogReader):
     signature = re.compile(rb"sglang[:_](?:num_running_reqs|num_used_tokens)(?:\{| [\d.])")
     alignment = "step"
     resolution = "sampled"
+    numbers_steps = EVERY_STEP
 
     @classmethod
     def why_empty(cls, source: Source) -> str | None:

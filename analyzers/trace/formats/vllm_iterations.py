@@ -51,6 +51,7 @@ class VllmIterationsReader(LogReader):
     signature = re.compile(rb"Iteration\(\d{1,15}\): \d{1,9} context requests, ")
     alignment = "step"
     resolution = "step"
+    numbers_steps = "vLLM 0.23.0 or later"
     precedence = 2
 
     def collect(self, source: Source, records: RankStepsBuilder, options: ReadOptions) -> None:

@@ -46,6 +46,7 @@ class VllmPeriodicReader(LogReader):
     signature = LOOKS_LIKE_ONE
     alignment = "time"
     resolution = "sampled"
+    numbers_steps = ITERATIONS
     precedence = 1
 
     @classmethod

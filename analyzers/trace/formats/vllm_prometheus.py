@@ -39,6 +39,7 @@ class VllmPrometheusReader(LogReader):
     signature = re.compile(rb"vllm[:_](?:num_requests_running|kv_cache_usage_perc|gpu_cache_usage_perc)\{")
     alignment = "step"
     resolution = "sampled"
+    numbers_steps = ITERATIONS
 
     @classmethod
     def why_empty(cls, source: Source) -> str | None:

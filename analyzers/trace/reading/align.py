@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray, Resolution
 TWICE = "second records of a rank in one step"
 NO_TIME = "records without a time"
 NO_PARTNER = "records with no step of the other ranks near in time"
+RANKS_SHOWN = 8
 PER_STEP = "step_ms"
 SECOND_MS = 1000.0
 COARSE_CLOCK = 1.5
@@ -52,12 +53,16 @@ def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool, with_pa
     return Aligned(step, columns, "step", left_out, (), dp_size)
 
 
-def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, with_pauses: bool = False) -> Aligned:
+def by_time(
+    records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, with_pauses: bool = False, remedy: str = ""
+) -> Aligned:
     """Records of one moment side by side. The rank with the most records gives the moments.
 
     Steps: of each other rank the nearest record within half the usual gap, each record once. Samples: the nearest
     record within one usual gap of that rank, a record may serve twice. A clock that reads the same in several steps
-    makes samples of steps; samples of a rank at one reading of the clock are spread evenly until the next reading.
+    makes samples of steps, as does one of whole seconds where steps are shorter; samples of a rank at one reading of
+    the clock are spread evenly until the next reading.
+    `remedy` is what makes the engine number its steps, for the message on ranks that are far from all others in time.
     Raises `InputError` where no record has a time.
     """
     if "time_ms" not in records.columns:
@@ -67,24 +72,24 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
         raise InputError(source, "no record has a time or a step number", expected="a log with times")
     left_out = {NO_TIME: records.height - known.height}
     warnings: list[str] = []
-    if not sampled and dp_size > 1 and known.height > COARSE_CLOCK * known.select("rank", "time_ms").n_unique():
+    if not sampled and dp_size > 1 and _is_coarse(known):
         sampled = True
         warnings.append("the clock of the log is too coarse to tell steps apart: its records are taken as samples")
     if sampled:
         known = _spread(known)
     reference = known.group_by("rank").len().sort(["len", "rank"], descending=[True, False])["rank"][0]
-    parts = []
+    parts, far = [], list[_Far]()
     moments = known.filter(pl.col("rank") == reference)["time_ms"].to_numpy()
     for rank in known["rank"].unique().sort():
         own = known.filter(pl.col("rank") == rank)
         if rank == reference:
             parts.append(own.with_columns(pl.Series("row", np.arange(len(moments)))))
-        elif sampled:
-            parts.append(_held(own, moments))
-            left_out[NO_PARTNER] = left_out.get(NO_PARTNER, 0) + _far(own, moments)
         else:
-            parts.append(_matched(own, moments))
-            left_out[NO_PARTNER] = left_out.get(NO_PARTNER, 0) + own.height - parts[-1].height
+            parts.append(_held(own, moments) if sampled else _matched(own, moments))
+            count = _far(own, moments) if sampled else own.height - parts[-1].height
+            far += [_Far(rank, count, _least_apart(own, moments), parts[-1].is_empty())] if count else []
+    left_out[NO_PARTNER] = sum(each.left_out for each in far)
+    warnings += _far_in_words(far, int(reference), remedy)
     joined = pl.concat(parts)
     columns = _matrices(joined, joined["row"].to_numpy(), len(moments), dp_size, with_pauses)
     columns["start_ms"] = moments - moments[0]
@@ -92,10 +97,65 @@ def by_time(records: pl.DataFrame, dp_size: int, *, sampled: bool, source: str, 
     return Aligned(np.arange(len(moments)), columns, resolution, left_out, tuple(warnings), dp_size)
 
 
+class _Far(NamedTuple):
+    """Records of a rank that are far in time from every look at the rank with the most."""
+
+    rank: int
+    left_out: int
+    nearest_ms: float
+    is_all: bool
+
+
+def _is_coarse(records: pl.DataFrame) -> bool:
+    """Whether a clock cannot tell steps apart: it reads the same in several, or steps are shorter than its seconds."""
+    if records.height > COARSE_CLOCK * records.select("rank", "time_ms").n_unique():
+        return True
+    if PER_STEP not in records.columns or not _counts_seconds(records):
+        return False
+    usual_ms: Any = records[PER_STEP].median()
+    return usual_ms is not None and usual_ms < SECOND_MS
+
+
+def _counts_seconds(records: pl.DataFrame) -> bool:
+    return bool((records["time_ms"] % SECOND_MS == 0).all())
+
+
+def _least_apart(own: pl.DataFrame, moments: FloatArray) -> float:
+    times = own["time_ms"].to_numpy()
+    return float(np.abs(moments[_nearest(moments, times)] - times).min())
+
+
+def _far_in_words(far: Sequence[_Far], reference: int, remedy: str) -> list[str]:
+    """Why records could not be used, and what would join them: a warning, if there are any."""
+    if not far:
+        return []
+    shown = ", ".join(str(each.rank) for each in far[:RANKS_SHOWN]) + (", …" if len(far) > RANKS_SHOWN else "")
+    ranks = f"rank{'s' * (len(far) > 1)} {shown}"
+    text = (
+        f"{sum(each.left_out for each in far):,} records of {ranks} are too far in time from the nearest record of "
+        f"rank {reference}, which has the most, to be of one moment with it"
+    )
+    if gone := [each for each in far if each.is_all]:
+        nearest_ms = min(each.nearest_ms for each in gone)
+        dropped = ", ".join(str(each.rank) for each in gone[:RANKS_SHOWN])
+        text += (
+            f" (of rank{'s' * (len(gone) > 1)} {dropped}, all are: {_duration(nearest_ms)} away at least; the clocks "
+            "of hosts may differ, or the files are of other times)"
+        )
+    return [f"{text}{f'; {remedy} joins ranks by number, without a clock' if remedy else ''}"]
+
+
+def _duration(ms: float) -> str:
+    """A time in the largest unit of which it has one."""
+    for unit, size_ms in (("days", 86.4e6), ("hours", 3.6e6), ("s", 1e3)):
+        if ms >= size_ms:
+            return f"{ms / size_ms:,.3g} {unit}"
+    return f"{ms:,.3g} ms"
+
+
 def _spread(records: pl.DataFrame) -> pl.DataFrame:
     """Records in order of time, those of a rank with one time spread over the unit in which the clock counts."""
-    whole_seconds = bool((records["time_ms"] % SECOND_MS == 0).all())
-    tick_ms = SECOND_MS if whole_seconds else 1.0
+    tick_ms = SECOND_MS if _counts_seconds(records) else 1.0
     here = pl.col("time_ms").cum_count().over("rank", "time_ms") - 1
     share = here / pl.len().over("rank", "time_ms")
     return records.with_columns(pl.col("time_ms") + share * tick_ms).sort("time_ms", maintain_order=True)

@@ -113,6 +113,8 @@ class LogReader(Format):
     """`step` where each step has a record; `sampled` or `interval` otherwise."""
     precedence: ClassVar[int] = 0
     """Of several readers whose signatures stand in one log, the one with the largest is taken."""
+    numbers_steps: ClassVar[str] = ""
+    """What makes the engine number steps alike on all ranks, where its lines may lack that; empty if nothing does."""
     late_steps: ClassVar[int] = 0
     """By how much a step number may go back without a restart, where lines are not written in order."""
 

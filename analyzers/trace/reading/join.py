@@ -76,7 +76,14 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
         idle = all(part.records.gaps_are_idle for part in filled)
         aligned = by_step(records, dp_size, gaps_are_idle=idle, with_pauses=with_pauses)
     else:
-        aligned = by_time(records, dp_size, sampled=resolution != "step", source=label, with_pauses=with_pauses)
+        aligned = by_time(
+            records,
+            dp_size,
+            sampled=resolution != "step",
+            source=label,
+            with_pauses=with_pauses,
+            remedy=reader.numbers_steps,
+        )
         resolution = aligned.resolution
     for reason, count in aligned.left_out.items():
         report.leave_out(reason, count)
@@ -96,8 +103,11 @@ def _on_one_clock(frame: pl.DataFrame, report: _Report) -> pl.DataFrame:
 
 
 def _counted(excluded: Counter[str]) -> str:
-    listing = ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
-    return f" ({listing})" if listing else ""
+    return f" ({_listed(excluded)})" if excluded else ""
+
+
+def _listed(excluded: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
 
 
 def _told_ranks(parts: Sequence[LogPart], report: _Report) -> list[tuple[LogPart, pl.DataFrame]]:
@@ -237,6 +247,8 @@ def _meta(
         listing = ", ".join(map(str, unseen[:8])) + (", …" if len(unseen) > 8 else "")
         are = "are" if len(unseen) > 1 else "is"
         report.warn(f"of {dp_size} ranks, {len(unseen)} {are} not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
+    if report.excluded:
+        report.warn(f"left out: {_listed(report.excluded)}")
     if len(framed) > 1:
         report.warn(f"ranks by file: {_ranks_by_file(framed)}")
     for names in (log.names for log in logs if len(log.names) > 1):

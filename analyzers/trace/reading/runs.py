@@ -17,6 +17,8 @@ BoolArray = npt.NDArray[np.bool_]
 WRONG_STEP = "lines whose step number is mangled (it fits neither the line before nor the one behind)"
 FAR = 4.0
 """A number is wrong if it is so many times as far from its neighbours as they are from each other."""
+LEAST_RISES = 8
+"""So many rises of the numbers tell what is usual; of fewer it is taken to be 1."""
 MOST_PARTS = 1 << 12
 NEAR_GAPS = 2.0
 """Neighbours that are so many usual gaps apart follow each other."""
@@ -130,7 +132,7 @@ def _filled(records: Numbered) -> Numbered:
 def _usual_rise(step: FloatArray) -> float:
     rises = np.diff(step)
     rises = rises[rises > 0]
-    return float(np.median(rises)) if rises.size else 1.0
+    return float(np.median(rises)) if rises.size >= LEAST_RISES else 1.0
 
 
 def _out_of_line(records: Numbered, late_steps: int) -> BoolArray:

@@ -32,8 +32,10 @@ class AnyLog(LogReader):
         """Not called."""
 
 
-def joined(*files: RankStepsBuilder, options: ReadOptions | None = None, late_steps: int = 0) -> Trace:
-    reader = type("AnyLog", (AnyLog,), {"late_steps": late_steps})
+def joined(
+    *files: RankStepsBuilder, options: ReadOptions | None = None, late_steps: int = 0, numbers_steps: str = ""
+) -> Trace:
+    reader = type("AnyLog", (AnyLog,), {"late_steps": late_steps, "numbers_steps": numbers_steps})
     parts = [LogPart(SourceName(f"f{index}"), f"{index}" * 64, file.build()) for index, file in enumerate(files)]
     return join_logs(reader, parts, "the logs", options or ReadOptions())
 
@@ -84,6 +86,32 @@ def test_samples_far_from_all_looks_at_the_other_ranks_are_counted() -> None:
     alone = joined(zero(), by_time("sampled", rank=1, time_ms=[90_000, 91_000], num_running=[6, 7]))
     assert alone.meta.excluded == {"records with no step of the other ranks near in time": 2}
     assert alone.meta.ranks_seen == (0,)
+
+
+def test_ranks_far_in_time_are_told_why_they_are_not_used_and_what_would_join_them() -> None:
+    def zero() -> RankStepsBuilder:
+        return by_time("sampled", rank=0, time_ms=[0, 1000, 2000, 3000], num_running=[1, 2, 3, 4])
+
+    far = by_time("sampled", rank=1, time_ms=[90_000, 91_000], num_running=[6, 7])
+    said = next(text for text in joined(zero(), far, numbers_steps="--every-step").meta.warnings if "too far" in text)
+    assert said == (
+        "2 records of rank 1 are too far in time from the nearest record of rank 0, which has the most, to be of one moment "
+        "with it (of rank 1, all are: 87 s away at least; the clocks of hosts may differ, or the files are of other times); "
+        "--every-step joins ranks by number, without a clock"
+    )
+    some = by_time("sampled", rank=1, time_ms=[1000, 2000, 3000, 90_000], num_running=[6, 7, 8, 9])
+    warnings = joined(zero(), some).meta.warnings
+    assert any(text.endswith("to be of one moment with it") for text in warnings)
+    assert "left out: 1 records with no step of the other ranks near in time" in warnings
+    near = by_time("sampled", rank=1, time_ms=[0, 1000, 2000, 3000], num_running=[1, 2, 3, 4])
+    assert not any("too far" in text for text in joined(zero(), near).meta.warnings)
+
+
+def test_steps_shorter_than_the_second_of_their_clock_are_samples() -> None:
+    """Such as vLLM's iterations of generation A: lines of one second need not be of one step."""
+    for step_ms, resolution in ((40.0, "sampled"), (2000.0, "step")):
+        records = by_time(rank=[0, 1] * 3, time_ms=[0, 0, 1000, 1000, 2000, 2000], num_running=5, step_ms=step_ms)
+        assert joined(records).meta.resolution == resolution
 
 
 def test_a_clock_too_coarse_for_steps_gives_samples() -> None:
