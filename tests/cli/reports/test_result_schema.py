@@ -59,6 +59,7 @@ COMMANDS = {
     "calibrate": ["calibrate", STEPS],
     "validate": ["validate", STEPS, REQUESTS],
     "list policies": ["list", "policies"],
+    "list prefill-rules": ["list", "prefill-rules"],
     "list formats": ["list", "formats"],
     "list metrics": ["list", "metrics"],
     "list step-models": ["list", "step-models"],
