@@ -234,12 +234,16 @@ def fidelity_tables() -> str:
     return "\n".join(_comparison(each) for each in COMPARISONS)
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
+
+
 def _comparison(told: Any) -> str:
     rows = []
     for row in told.rows:
-        ours = ("n/a", "n/a") if row.found is None else (f"{row.found():.4g}", f"{row.error():+.1%}")
-        other = "; ".join(f"{name}: {found():.4g}" for name, found in row.other)
-        rows.append((row.figure, f"{row.value():.4g}", *ours, row.kind, row.reason or other))
+        ours = ("n/a", "n/a") if row.found is None else (_figure(row.found()), f"{row.error():+.1%}")
+        other = "; ".join(f"{name}: {_figure(found())}" for name, found in row.other)
+        rows.append((row.figure, _figure(row.value()), *ours, row.kind, row.reason or other))
     table = table_of(("figure", "published", "lbal", "error", "class", "with other assumptions"), rows)
     facts = f"Source: {told.source}.\n- Published and used: {told.facts}.\n- Assumed or fitted: {told.assumed}."
     return f"\n## {told.title}\n\n{facts}\n\n{table}\n{told.verdict}\n"

@@ -6,7 +6,15 @@ its bound.
 
 from __future__ import annotations
 
-from published import balance_route, dwdp, schedule_simulator
+from published import adp_balance, balance_route, dwdp, prefill_cadence, schedule_simulator, unpredicted
 from published.row import Comparison
 
-COMPARISONS: list[Comparison] = [dwdp.COMPARISON, schedule_simulator.COMPARISON, balance_route.COMPARISON]
+COMPARISONS: list[Comparison] = [
+    adp_balance.COMPARISON,
+    prefill_cadence.COMPARISON,
+    dwdp.COMPARISON,
+    schedule_simulator.COMPARISON,
+    balance_route.COMPARISON,
+    unpredicted.CHUNKS,
+    unpredicted.TICKS,
+]
