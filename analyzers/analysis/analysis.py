@@ -81,12 +81,12 @@ def analyze_steps(
 ) -> StepAnalysis:
     """The accounts and metrics of a trace that has steps.
 
-    The model is, in this order: the one given, the one that made a replayed trace, the one fitted to measured
-    rank times, the default. `growth` is that of a replayed trace; None is one token per step. Steps with gaps are
-    left out, and counted in the notes. `energy` makes the view of energy that goes with the model in the end, `speeds`
-    gives ranks of that model other speeds, and `bands` asks for the ranges of headline figures over what is known of
-    the models. Raises `InputError` where no step is whole and `UsageError` for a window
-    that cannot be.
+    The model is, in this order: the one given, the one that made a replayed trace, the one fitted to measured rank
+    times, the default; what prefill takes depends on the system so much that a default does not tell it. `growth`
+    is that of a replayed trace; None is one token per step. Steps with gaps are left out, and counted in the notes.
+    `energy` makes the view of energy that goes with the model in the end, `speeds` gives ranks of that model other
+    speeds, and `bands` asks for the ranges of headline figures over what is known of the models. Raises
+    `InputError` where no step is whole and `UsageError` for a window that cannot be.
     """
     known = known_part(trace)
     steps, notes = known.steps, list(known.notes)
@@ -94,7 +94,7 @@ def analyze_steps(
     measured = steps.tells("compute_ms")
     told = explained(steps, default) if measured and known.lacks is None else None
     if model is None:
-        model = model_in_header(trace) or (default if told is None else told.model)
+        model = model_in_header(trace) or (default.without_prefill() if told is None else told.model)
         model = model if speeds is None else speeds(model)
     told_model, model = model, known.model(model)
     view = None if energy is None else energy(told_model)
@@ -107,7 +107,7 @@ def analyze_steps(
     curves = None if view is None else view.power.curves
     how = Accounting(model, measured, curves, 0.0 if told is None else told.constant_ms)
     found = accounted(steps, rows.start, how, active, _with_told_speeds(model, told))
-    accounts, over_step = found.fold, found.fold.sums.over_step
+    accounts, over_step, prefills = found.fold, found.fold.sums.over_step, found.fold.sums.has_prefill
     if recorded and not measured and over_step > len(accounts) / 2 and trace.meta.no_barrier is None:
         raise UsageError(
             f"{model.name} takes longer than the measured step in {over_step:,} of "
@@ -141,7 +141,7 @@ def analyze_steps(
     if view is not None:
         metrics |= energy_figures(accounts.totals, view)
         if bands:
-            banded = _banded(steps, model, measured, view)
+            banded = _banded(steps, model if prefills else model.without_prefill(), measured, view)
             chosen = len(banded.variants)
             metrics = add_ranges(metrics, banded.ranges(view))
     bounds = bound_fractions(found.unavoidable_ms, accounts.totals.idle_ms, accounts.totals.rank_ms)
@@ -152,7 +152,7 @@ def analyze_steps(
         accounts=accounts,
         steps=steps,
         metrics=metrics,
-        model=told_model,
+        model=told_model if prefills else told_model.without_prefill(),
         known=known,
         rank_times=bases.rank_times,
         step_times=bases.step_times,

@@ -240,6 +240,11 @@ class StepTimeModel:
                 )
         return replace(self, rank_speeds=tuple(sorted(speeds.items())))
 
+    def without_prefill(self) -> StepTimeModel:
+        """The same model for steps that only decode: it knows nothing of prefill, nor any band of it."""
+        bands = tuple(band for band in self.bands if band.coefficient not in PREFILL_COEFFICIENTS)
+        return replace(self, bands=bands).with_coefficients(**dict.fromkeys(PREFILL_COEFFICIENTS, 0.0))
+
     def with_coefficients(self, **values: float) -> StepTimeModel:
         """The same model with other coefficients, by the names of `COEFFICIENTS`, in seconds."""
         fields: dict[str, Any] = {COEFFICIENTS[name]: value for name, value in values.items()}

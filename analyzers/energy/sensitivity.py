@@ -23,7 +23,9 @@ from lbal.analyzers.energy.power import NOMINAL, EnergyView, LevelName, PowerPoi
 from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE, banded_figures, names_in
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 
-SLOPES = ("a", "b")
+SLOPES = ("a", "b", "p")
+"""Coefficients that another pass over the loads is needed for, whose bands are followed. Those of e and C_x are not:
+within them little changes beside p. Models of steps without prefill have none of the three."""
 
 
 class Variant(NamedTuple):

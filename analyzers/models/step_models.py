@@ -12,7 +12,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from lbal.analyzers.barrier.step_time import COEFFICIENTS, LEAST_SPEED, MOST_SPEED, Band, StepTimeModel
+from lbal.analyzers.barrier.step_time import (
+    COEFFICIENTS,
+    LEAST_SPEED,
+    MOST_SPEED,
+    PREFILL_COEFFICIENTS,
+    Band,
+    StepTimeModel,
+)
 from lbal.analyzers.errors import Parameter, UsageError, shown, unknown_name
 from lbal.analyzers.models.model_files import ModelFile, is_file, is_json_file
 
@@ -77,6 +84,19 @@ def named_step_model(spec: str, max_num_seqs: int) -> tuple[StepTimeModel, list[
     raise unknown_name("step model", spec, presets())
 
 
+def refuse_without_prefill(model: StepTimeModel) -> None:
+    """Raise `UsageError` for a model that does not say what prefill takes: no replay of prefill can take it."""
+    if model.tells_prefill:
+        return
+    knowing = [name for name, record in presets().items() if "prefill" in record]
+    others = f"{DEFAULT_STEP_MODEL} or one of {len(knowing) - 1} others of `lbal list step-models`"
+    raise UsageError(
+        f"{model.name} does not say what prefill takes, expected a model with p: {others}, a file with p, or "
+        "C=…,a=…,b=…,p=… in seconds",
+        parameter="step_model",
+    )
+
+
 def preset_records() -> list[dict[str, Any]]:
     """The shipped presets for a listing: coefficients in seconds, `error` of the fit, `kind` of source, confidence.
 
@@ -92,6 +112,8 @@ def preset_records() -> list[dict[str, Any]]:
             kind, error = "kernels-dp", f"max {max(record['relerr_att_max'], record['relerr_moe_max']):.1%}"
         model = step_model(name, 72)
         quality = {key: record[key] for key in QUALITY if key in record}
+        if "prefill" in record:
+            quality["prefill_source"] = f"{record['prefill']['src']}; {record['prefill']['confidence']}"
         found.append(
             {**model.as_dict(), "error": error, "kind": kind, **quality, "source": SOURCES[kind] + record["note"]}
         )
@@ -206,8 +228,9 @@ def paper_release(max_num_seqs: int) -> StepTimeModel:
 def _preset(name: str, record: dict[str, Any]) -> StepTimeModel:
     per_request_s = record.get("b_max", 0.0) + record.get("b_engine", 0.0)
     engine = [record["b_max"] + cost for cost in ENGINE_S] if "b_engine" in record else None
-    parallel = name.rsplit("/tp", 1)
-    return StepTimeModel(
+    parallel, prefill = name.rsplit("/tp", 1), record.get("prefill", {})
+    told = [key for key in PREFILL_COEFFICIENTS if key in prefill]
+    model = StepTimeModel(
         name=name,
         shared_s=record["C"],
         per_token_s=record["a"],
@@ -216,6 +239,7 @@ def _preset(name: str, record: dict[str, Any]) -> StepTimeModel:
             *[Band(key, record[key] * low, record[key] * high) for key, (low, high) in BAND_FACTORS.items()],
             # Presets without an engine term are sums of kernels: what an engine adds per request is missing there.
             Band("b", *(engine or (per_request_s, per_request_s + ENGINE_S[1]))),
+            *[Band(key, prefill[key]["low"], prefill[key]["high"]) for key in told],
         ),
         gpu=name.partition("/")[0],
         gpus_per_rank=int(parallel[1]) if len(parallel) == 2 else 1,
@@ -223,6 +247,7 @@ def _preset(name: str, record: dict[str, Any]) -> StepTimeModel:
         source=record.get("note", ""),
         confidence=record.get("confidence", ""),
     )
+    return model.with_coefficients(**{key: prefill[key]["nominal"] for key in told})
 
 
 def _inline(spec: str) -> StepTimeModel:

@@ -100,6 +100,8 @@ def step_models(text: Filter = "", as_json: AsJson = False) -> None:
             "a ns": f"{record['a'] * 1e9:.4g}",
             "b us": f"{record['b'] * 1e6:.4g}",
             "b_mean": f"{record['b_mean'] * 1e6:.4g}",
+            "p us": f"{record['p'] * 1e6:.4g}" if "p" in record else "n/a",
+            "e ns": f"{record['e'] * 1e9:.4g}" if "e" in record else "n/a",
             "error": record["error"],
             "source": record["kind"],
         }
@@ -107,7 +109,11 @@ def step_models(text: Filter = "", as_json: AsJson = False) -> None:
     ]
     legend = {kind: next(record for record in records if record["kind"] == kind) for kind in kinds}
     told = {kind: f"{record['confidence']}. {record['source']}" for kind, record in legend.items()}
-    told["units"] = "C in ms, a in ns per KV token, b and b_mean in us per request; error of the fit to its tables"
+    told["units"] = (
+        "C in ms, a in ns per KV token, b and b_mean in us per request, p in us per prompt token, e in ns per pair of "
+        "their attention (both from published throughput, sources in --json; n/a without any); error of the fit to its "
+        "tables"
+    )
     _show("step-models", rows, text, as_json, items=records, legend=("source", told))
 
 

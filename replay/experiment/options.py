@@ -10,6 +10,7 @@ from typing import get_args
 from lbal.analyzers.barrier.window import WINDOWS
 from lbal.analyzers.errors import Parameter, UsageError, one_of
 from lbal.analyzers.models.choice import ModelChoice
+from lbal.analyzers.models.step_models import refuse_without_prefill
 from lbal.analyzers.trace.trace import Trace
 from lbal.replay.experiment.repeats import MOST_REPEATS, Resample
 from lbal.replay.experiment.scenario import Scenario
@@ -119,6 +120,10 @@ class ReplayOptions:
             drift=parse_drift(self.drift),
             seed=self.seed,
         )
+        if self.parsed_prefill is None:
+            model = model.without_prefill()
+        else:
+            refuse_without_prefill(model)
         cluster = Cluster(ranks, slots, model, self.kv_capacity, self.parsed_prefill, self.padding)
         window = one_of(self.window, WINDOWS, "window")
         return Scenario(workload, cluster, conditions, window, self.models.energy_view(model)), [*assumed, *notes]

@@ -102,6 +102,16 @@ def test_every_step_model_has_coefficients_that_can_be(name):
     assert record["note"]
 
 
+@pytest.mark.parametrize("name", sorted(name for name, record in MODELS["step"].items() if "prefill" in record))
+def test_coefficients_of_prefill_have_ordered_bounds_and_a_source(name):
+    prefill = MODELS["step"][name]["prefill"]
+    assert {"p"} <= prefill.keys() <= {"p", "e", "C_x", "src", "confidence"}
+    assert prefill["src"]
+    assert prefill["confidence"]
+    for key in prefill.keys() & {"p", "e", "C_x"}:
+        assert 0 < prefill[key]["low"] <= prefill[key]["nominal"] <= prefill[key]["high"]
+
+
 @pytest.mark.parametrize("name", sorted(name for name, record in MODELS["power"].items() if "busy" in record))
 def test_every_power_model_has_ordered_bounds_and_sources(name):
     record = MODELS["power"][name]
