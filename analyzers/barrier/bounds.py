@@ -93,6 +93,7 @@ def least_time_ms(
     arrival_ms: FloatArray | None = None,
     *,
     room: KvRoom | None = None,
+    most_running: int | None = None,
 ) -> float:
     """A time in ms, from the first arrival on, before which no policy has served all requests.
 
@@ -104,7 +105,9 @@ def least_time_ms(
     C*K + sum over steps of max_g(r_g) + b_mean*sum over steps of mean(n).
     (1) K is at least max(o), as a request gets one token per step, and at least sum(o)/(G*B), as a step has G*B slots.
     With `room` a rank holds at most floor(capacity / least need) requests at once, which takes the place of B where it
-    is less, and K is at least sum(o * need) / (G * capacity), as each need is held for o steps.
+    is less, and K is at least sum(o * need) / (G * capacity), as each need is held for o steps. `most_running` is the
+    most requests that run at once in a closed loop; it takes the place of G*B where it is less, and of G,
+    as no more ranks have work (the fastest ones at best).
     (2) A step's largest rank time is at least the mean one, and the rank times of all steps and ranks add up to
     a*W + b*sum(o) wherever requests are placed. It is also at least that of any single active request, which over
     the steps of one request adds up to its w. (3) The running requests of all steps add up to sum(o).
@@ -119,7 +122,8 @@ def least_time_ms(
     since = slice(0, 1) if arrival_ms is None else slice(None)
     tokens, total = (_from_the_end(np.add, values)[since] for values in (outputs, work))
     longest, heaviest = (_from_the_end(np.maximum, values)[since] for values in (outputs, work))
-    steps = np.maximum(np.ceil(tokens / (dp_size * max_num_seqs)), longest)
+    slots = dp_size * max_num_seqs if most_running is None else min(dp_size * max_num_seqs, most_running)
+    steps = np.maximum(np.ceil(tokens / slots), longest)
     if room is not None:
         needed = room.needed_tokens.astype(np.float64)
         least = _from_the_end(np.minimum, needed)[since]
@@ -128,6 +132,8 @@ def least_time_ms(
         steps = np.maximum(steps, np.ceil(tokens / (dp_size * np.minimum(held, max_num_seqs))))
         steps = np.maximum(steps, np.ceil(area / (dp_size * room.capacity_tokens)))
     speed = 1.0 / model.slowness(dp_size)
+    if slots < dp_size:
+        speed = np.sort(speed)[-slots:]
     bound = coefficients.shared * steps + np.maximum(total / speed.sum(), heaviest / speed.max())
     bound += coefficients.per_mean_request * tokens / dp_size
     if arrival_ms is not None:

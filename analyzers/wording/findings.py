@@ -12,11 +12,6 @@ from lbal.analyzers.result.runs import least_idle
 from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
-EMPTY_SLOT_USE = 0.25
-FULL_KV_USE = 0.5
-"""From this share of the KV tokens on, KV memory is what keeps slots empty."""
-FOLLOWED = 0.9
-"""A rate scale of at least this share of the suggested one has followed the suggestion."""
 RECOVERED = "recovered_idle_fraction"
 NOTABLY_WORSE = 1.1
 """What is more than this many times worse stands beside what is better."""
@@ -28,8 +23,6 @@ EXPLAINS_ALONE = 0.8
 """A cause of at least this share of the idle is its cause."""
 CANCELS = 0.005
 """A cause this much larger than the idle is told with the one that cancels it."""
-CROWDED_WAIT_SHARE = 0.2
-"""A queue that still holds requests this share of the run after the last arrival marks an overload."""
 SHORT_WINDOW = 0.1
 """A window below this share of a run's time says nothing of the run."""
 
@@ -272,64 +265,6 @@ def demand_headline(figures: Mapping[str, Any]) -> str:
         f"{count(figures['requests'], 'request')} at {figures['arrivals_per_second']:.3g} per second, {tokens}; "
         "it has no steps to analyse."
     )
-
-
-def load_notes(
-    runs: Sequence[Run],
-    config: Mapping[str, Any],
-    *,
-    requests: int,
-    most_slot_use: float,
-    arrivals_ms: float | None,
-    suggested_scale: float,
-    slots_were_filled: bool,
-) -> list[str]:
-    """Whether the ranks are mostly empty or hopelessly overloaded, what binds, and the switch for it.
-
-    `most_slot_use` is the slot use that no rate exceeds: it is low for few requests, or short ones beside a long one.
-    `arrivals_ms` is the time from the first arrival to the last, None for a backlog; `suggested_scale` the rate scale
-    that is estimated to keep most slots busy; with `slots_were_filled` they are known to be busy up to the drain. What
-    was advised and followed is not advised again.
-    """
-    first = runs[0]
-    use = first.metrics["slot_use"].value
-    kv_use = first.metrics["kv_use"].value if "kv_use" in first.metrics else 0.0
-    if use < EMPTY_SLOT_USE and kv_use >= FULL_KV_USE:
-        return [
-            f"KV memory binds, not slots: requests hold {percent(kv_use)} of the KV tokens on average and "
-            f"{percent(use)} of the slots ({first.label})"
-        ]
-    if use < EMPTY_SLOT_USE and most_slot_use < EMPTY_SLOT_USE:
-        slots = config["dp_size"] * config["max_num_seqs"]
-        many = count(requests, "request")
-        return [
-            f"{many} cannot fill {slots:,} slots at any rate: at most {percent(most_slot_use)} are taken on average"
-        ]
-    if arrivals_ms is None or slots_were_filled:
-        if use < EMPTY_SLOT_USE:
-            return [
-                f"the ranks are mostly empty: {percent(use)} of the slots are taken on average, since all requests are "
-                "soon admitted and the rest is drain; --window admissions leaves the drain "
-                "out, and says how little of the run is left"
-            ]
-        return []
-    if use < EMPTY_SLOT_USE and config["rate_scale"] >= FOLLOWED * suggested_scale:
-        return []
-    if use < EMPTY_SLOT_USE:
-        return [
-            f"the ranks are mostly empty: {percent(use)} of the slots are taken on average ({first.label}), so balance "
-            f"hardly matters; try --rate-scale {suggested_scale:.3g} for a loaded system, --slot-use 0.8 to find the "
-            "scale exactly, or --arrivals backlog"
-        ]
-    overrun = first.metrics["makespan_s"].value * 1e3 / arrivals_ms - 1 if arrivals_ms > 0 else float("inf")
-    if overrun > CROWDED_WAIT_SHARE and use > 1 - EMPTY_SLOT_USE and suggested_scale < config["rate_scale"]:
-        return [
-            f"the ranks are overloaded: requests queue up, and the last is served {percent(overrun)} of the trace's "
-            f"duration after it ends ({first.label}), so waits measure the length of the trace; try "
-            f"--rate-scale {suggested_scale:.3g}, more --dp-size or --max-num-seqs, or --arrivals backlog to "
-            "study saturation"
-        ]
-    return []
 
 
 def window_note(config: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:

@@ -61,7 +61,12 @@ def replay(
     ] = None,
     arrivals: Annotated[
         str | None,
-        typer.Option("--arrivals", metavar="NAME", help="trace (arrival times) or backlog (a pool that is kept full)."),
+        typer.Option(
+            "--arrivals",
+            metavar="NAME",
+            help="trace (arrival times), backlog (a pool that is kept full), closed:N (N in flight), poisson:RATE or "
+            "gamma:RATE,CV (drawn; requests per s), or sessions (some join after others).",
+        ),
     ] = None,
     rate_scale: Annotated[
         float | None, typer.Option("--rate-scale", metavar="X", help="Multiply the arrival rate of the trace.")
@@ -105,7 +110,7 @@ def replay(
     window: WindowName = "all",
     steps: StepsShown = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of the policies that draw, and of the first repeat.")
+        int, typer.Option("--seed", min=0, help="Seed of policies and arrivals that draw, and of the first repeat.")
     ] = 0,
     repeat: Annotated[
         int,

@@ -152,11 +152,7 @@ def context_lines(result: Result) -> Iterator[str]:
     config = result.config
     if result.command == "replay":
         slots = f"{count(config['dp_size'], 'rank')} x {count(config['max_num_seqs'], 'slot')}"
-        arrivals = (
-            f"backlog, pool of {config['pool']}"
-            if config["arrivals"] == "backlog"
-            else f"times of the trace x {config['rate_scale']:g}"
-        )
+        arrivals = _arrivals(config)
         bindings = dict.fromkeys(str(run.details["binding"]) for run in result.runs)
         parts = [slots, f"arrivals: {arrivals}", f"binding: {', '.join(bindings)}", f"seed {config['seed']}"]
         if config["kv_capacity"]:
@@ -194,6 +190,20 @@ def context_lines(result: Result) -> Iterator[str]:
         variants = result.bands["variants"]
         told = f"{bands_text(config['step_model'])}; {count(variants, 'variant')}"
         yield f"bands       {told if variants > 1 else 'of the power model alone'}"
+
+
+def _arrivals(config: Mapping[str, Any]) -> str:
+    """How the requests of a replay arrive, in words."""
+    kind, _colon, values = str(config["arrivals"]).partition(":")
+    rate, _comma, cv = values.partition(",")
+    scale = "" if config["rate_scale"] is None else f"{config['rate_scale']:g}"
+    return {
+        "backlog": f"backlog, pool of {config['pool']}",
+        "closed": f"closed loop, {values} in flight",
+        "poisson": f"Poisson, {rate} requests per s",
+        "gamma": f"gamma, {rate} requests per s, CV {cv}",
+        "sessions": f"sessions, times of the trace x {scale}",
+    }.get(kind, f"times of the trace x {scale}")
 
 
 def _signal_ages(runs: Sequence[Run]) -> str:

@@ -228,7 +228,8 @@ class Prepared(NamedTuple):
 def prepared(workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> Prepared:
     """An empty cluster and requests that are all still to come."""
     requests = _requests(workload, cluster, conditions)
-    slots, state = _slots(workload, cluster), _state(workload, cluster, len(workload) if policy.lag_ms > 0 else 0)
+    slots = _slots(workload, cluster)
+    state = _state(workload, cluster, requests, len(workload) if policy.lag_ms > 0 else 0)
     with guarded("policy", type(policy)):
         view = _view(workload, cluster, policy, conditions, requests, slots, state)
     settings = _settings(cluster, conditions, policy, _binding(policy, conditions))
@@ -326,19 +327,47 @@ def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
 def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> loop.Requests:
     count, drift, prefills = len(workload), conditions.drift, cluster.prefill is not None
     prompts, outputs = workload.prompt_tokens, workload.output_tokens
-    backlog = conditions.is_backlog
+    arriving, sessions = conditions.arriving, _sessions(workload, conditions)
     return loop.Requests(
         prompt_tokens=drift.entering_load(prompts),
         output_tokens=np.array(outputs, np.int64),
         growing_steps=drift.growing_steps(prompts, outputs),
         reserved_tokens=drift.largest_load(prompts, outputs),
-        arrival_ms=np.zeros(0) if backlog else workload.scaled_arrivals(conditions.rate_scale),
-        arrived_step=np.zeros(count, np.int64),
+        arrival_ms=conditions.arrival_ms(workload) if arriving.is_timed else np.zeros(0),
+        arrived_step=np.full(count, loop.NONE, np.int64),
+        joined=np.arange(count),
+        waits_for=sessions.waits_for,
+        delay_ms=sessions.delay_ms,
+        followers_from=sessions.followers_from,
+        followers=sessions.followers,
         rank=np.full(count, loop.NONE, np.int64),
         admitted_step=np.zeros(count, np.int64),
         next_queued=np.zeros(count, np.int64),
         prefill_tokens=np.array(prompts, np.int64) if prefills else np.zeros(0, np.int64),
         computed_tokens=np.zeros(count if prefills else 0, np.int64),
+    )
+
+
+class _Sessions(NamedTuple):
+    """What `loop.Requests` holds of sessions."""
+
+    waits_for: IntArray
+    delay_ms: FloatArray
+    followers_from: IntArray
+    followers: IntArray
+
+
+def _sessions(workload: Workload, conditions: Conditions) -> _Sessions:
+    """Who waits for whom, by the request that is waited for; empty where the arrivals are no sessions."""
+    count, none = len(workload), np.zeros(0, np.int64)
+    waits = workload.waits if conditions.arriving.kind == "sessions" else None
+    if waits is None:
+        return _Sessions(none, np.zeros(0), none, none)
+    return _Sessions(
+        waits_for=np.bincount(waits.request, minlength=count),
+        delay_ms=waits.delay_ms,
+        followers_from=np.concatenate([[0], np.cumsum(np.bincount(waits.wait_for, minlength=count))]),
+        followers=waits.request[np.argsort(waits.wait_for, kind="stable")],
     )
 
 
@@ -349,11 +378,12 @@ def _slots(workload: Workload, cluster: Cluster) -> loop.Slots:
     return loop.Slots(**{**fields, "free": np.arange(count), "grows_to_the_end": np.zeros(count, np.bool_)})
 
 
-def _state(workload: Workload, cluster: Cluster, sent: int) -> loop.State:
+def _state(workload: Workload, cluster: Cluster, requests: loop.Requests, sent: int) -> loop.State:
     """An empty cluster, with room to note `sent` requests as they are sent."""
-    ranks = cluster.dp_size
+    ranks, ready = cluster.dp_size, _ready(requests)
     counters = np.zeros(loop.NUM_COUNTERS, np.int64)
     counters[[loop.FIRST_FULL_STEP, loop.LAST_ADMISSION_STEP]] = loop.NONE
+    counters[loop.READY] = np.count_nonzero(requests.waits_for == 0)
     slots = min(ranks * cluster.max_num_seqs, len(workload))
     calendar = int(workload.output_tokens.max()) + 1
 
@@ -377,6 +407,7 @@ def _state(workload: Workload, cluster: Cluster, sent: int) -> loop.State:
         ending=np.full(calendar, loop.NONE, np.int64),
         grown=np.full(calendar, loop.NONE, np.int64),
         pool=np.zeros(len(workload), np.int64),
+        ready=ready,
         admitted=np.zeros(slots, np.int64),
         chosen_rank=np.zeros(slots, np.int64),
         slowness=cluster.step_model.slowness(ranks),
@@ -384,6 +415,14 @@ def _state(workload: Workload, cluster: Cluster, sent: int) -> loop.State:
         sent_rank=np.zeros(sent, np.int64),
         sent_ms=np.zeros(sent),
     )
+
+
+def _ready(requests: loop.Requests) -> IntArray:
+    """In sessions: the requests that wait for none, in the order in which they join (so a heap), then room for all."""
+    first = np.flatnonzero(requests.waits_for == 0)
+    ready = np.zeros(len(requests.waits_for), np.int64)
+    ready[: len(first)] = first[np.argsort(requests.arrival_ms[first], kind="stable")]
+    return ready
 
 
 def _view(
@@ -421,6 +460,7 @@ def _view(
         prompt_tokens=requests.prompt_tokens,
         reserved_tokens=requests.reserved_tokens if cluster.kv_capacity is not None else np.zeros(count, np.int64),
         arrived_step=requests.arrived_step,
+        joined=requests.joined,
         active=slots.request,
         rank=requests.rank,
         admitted_step=requests.admitted_step,
@@ -438,13 +478,16 @@ def _view(
 def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding: Binding) -> loop.Settings:
     model = cluster.step_model
     stale_ms, stale_steps = policy.staleness
+    arriving = conditions.arriving
     return loop.Settings(
         immediate=binding == "immediate",
-        backlog=conditions.is_backlog,
-        by_steps=conditions.arrivals == "steps",
+        untimed=not arriving.is_timed,
+        closed=arriving.in_flight is not None,
+        sessions=arriving.kind == "sessions",
+        by_steps=arriving.kind == "steps",
         selects=policy.selects,
         work_conserving=policy.work_conserving,
-        pool_target=conditions.pool_size(cluster.dp_size),
+        target=arriving.in_flight or conditions.pool_size(cluster.dp_size),
         kv_capacity=np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity),
         coefficients_ms=model.coefficients_ms,
         drift=conditions.drift.per_step,
@@ -505,11 +548,10 @@ def _result(
 ) -> Replay:
     start_ms, step_ms = np.concatenate(trajectory.start_ms), np.concatenate(trajectory.step_ms)
     end_ms = start_ms + step_ms
-    backlog = conditions.is_backlog
     frame = pl.DataFrame(
         {
             "request_id": workload.request_id,
-            "arrival_ms": start_ms[requests.arrived_step] if backlog else requests.arrival_ms,
+            "arrival_ms": requests.arrival_ms if len(requests.arrival_ms) else start_ms[requests.arrived_step],
             "prompt_tokens": workload.prompt_tokens,
             "output_tokens": workload.output_tokens,
             "rank": requests.rank,

@@ -8,9 +8,11 @@ there are; times of requests follow from their steps afterwards.
 
 Order of events, which defines the semantics:
 
-1. Before step k: a backlog refills the pool in file order up to its target, once; by `trace`, every
-   request with arrival time <= now joins. With immediate binding each is routed as it joins, and those that
-   arrive while a step runs are routed at once, so a router sees the loads of the step in progress.
+1. Before step k requests join. Without times they do so in file order, up to a target: of waiting requests (a backlog,
+   refilled once) or of requests that have joined and not ended (a closed loop). With times, every request with
+   arrival time <= now joins; in sessions the arrival of a request that waits for others is the end of the last of
+   them + its delay. With immediate binding each is routed as it joins, and those that arrive while a step runs are
+   routed at once, so a router sees the loads of the step in progress.
 2. Admission: `choose` is asked in pool order until no rank can take the first in line; `place` is asked
    once; with immediate binding every rank admits from its own queue, in order.
 3. With nobody active the clock moves to the next arrival; that is no step.
@@ -33,8 +35,8 @@ from lbal.replay.policy.view import NOW_MS, SIGNALS_TAKEN, STEP, View
 
 DONE, ROWS_FULL, BAD_PLACEMENT, LEFT_SLOTS_EMPTY, STUCK, RULE_FAILED = range(6)
 """Why `run` returned."""
-(NEXT_ARRIVAL, NEXT_IN_POOL, POOL_SIZE, ADMITTED, COMPLETED, RUNNING, FIRST_FULL_STEP, LAST_ADMISSION_STEP, ROWS,
- BAD_REQUEST, BAD_RANK, SEEN_STEP, SENT, NUM_COUNTERS) = range(14)  # fmt: skip
+(JOINED, NEXT_IN_POOL, POOL_SIZE, ADMITTED, COMPLETED, RUNNING, FIRST_FULL_STEP, LAST_ADMISSION_STEP, ROWS,
+ BAD_REQUEST, BAD_RANK, SEEN_STEP, SENT, READY, NUM_COUNTERS) = range(15)  # fmt: skip
 """Indices into `State.counters`."""
 SEEN_MS, NUM_TIMES = 0, 1
 """Index into `State.times`."""
@@ -46,15 +48,20 @@ FAILED_RULE = -2
 
 
 class Settings(NamedTuple):
-    """What does not change during a replay. Times in ms; G, B and the pool in requests."""
+    """What does not change during a replay. Times in ms; G, B and the target in requests."""
 
     immediate: bool
-    backlog: bool
+    untimed: bool
+    """Whether requests join up to the target, not at times: a backlog or a closed loop."""
+    closed: bool
+    """Whether the target is of requests that have not ended; it is of those not admitted otherwise."""
+    sessions: bool
+    """Whether some requests join after the end of others."""
     by_steps: bool
     """Whether arrival times are steps, not ms; steps without work then count too."""
     selects: bool
     work_conserving: bool
-    pool_target: int
+    target: int
     kv_capacity: float
     coefficients_ms: Coefficients
     drift: float
@@ -75,8 +82,19 @@ class Requests(NamedTuple):
     """Steps after which its load stops growing."""
     reserved_tokens: IntArray
     arrival_ms: FloatArray
-    """Empty for a backlog, whose requests arrive with `arrived_step`."""
+    """Empty where requests join up to a target: they arrive with `arrived_step`. NaN until it is known."""
     arrived_step: IntArray
+    """-1 before it joined."""
+    joined: IntArray
+    """Requests in the order in which they join: file order, but in sessions, where it is known up to now."""
+    waits_for: IntArray
+    """In sessions: requests that must end before it can join. Empty otherwise, as the next three."""
+    delay_ms: FloatArray
+    """In sessions: from the end of the last of them to its arrival."""
+    followers_from: IntArray
+    """(N + 1,) where the followers of each request begin in `followers`."""
+    followers: IntArray
+    """Requests that wait for a request, for one after the other."""
     rank: IntArray
     admitted_step: IntArray
     next_queued: IntArray
@@ -131,6 +149,8 @@ class State(NamedTuple):
     """First slot that stops growing with step s, likewise."""
     pool: IntArray
     """Waiting requests in order, for selectors."""
+    ready: IntArray
+    """In sessions: the requests that have not joined and whose arrival is known, a heap with the next one first."""
     admitted: IntArray
     """Requests admitted in this step, and by a selector's answer."""
     chosen_rank: IntArray
@@ -197,19 +217,20 @@ def run(
         for index in range(running, counters[RUNNING]):
             _start(view, requests, slots, state, slots.free[index])
         if counters[RUNNING] == 0 and not settings.by_steps:
-            if settings.backlog or counters[NEXT_ARRIVAL] == count:
+            following = NONE if settings.untimed else _next_arrival(requests, state, settings)
+            if following == NONE:
                 return STUCK
-            clock[NOW_MS] = requests.arrival_ms[counters[NEXT_ARRIVAL]]
+            clock[NOW_MS] = requests.arrival_ms[following]
             continue
         if counters[FIRST_FULL_STEP] == NONE and counters[RUNNING] == view.dp_size * view.max_num_seqs:
             counters[FIRST_FULL_STEP] = np.int64(clock[STEP])
         _refresh_signals(view, requests, state, settings)
         end_ms = _record_step(view, state, rows, settings)
-        if settings.immediate and not settings.backlog:
+        if settings.immediate and not settings.untimed:
             status = _join(choose, shown, view, requests, state, settings, end_ms, False)
             if status != DONE:
                 return status
-        _advance(view, slots, state, settings)
+        _advance(view, requests, slots, state, settings, end_ms)
         clock[STEP] += 1
         clock[NOW_MS] = end_ms
     return DONE
@@ -226,18 +247,25 @@ def _join(
     until_ms: float,
     inclusive: bool,
 ) -> int:
-    """Let requests join: by arrival time up to `until_ms`, or from the backlog up to the pool's target."""
+    """Let requests join: by arrival time up to `until_ms`, or in file order up to the target."""
     counters = state.counters
     count = len(requests.prompt_tokens)
-    while counters[NEXT_ARRIVAL] < count:
-        request = counters[NEXT_ARRIVAL]
-        if settings.backlog:
-            if request - counters[ADMITTED] >= settings.pool_target:
+    while counters[JOINED] < count:
+        if settings.untimed:
+            request = counters[JOINED]
+            if request - counters[COMPLETED if settings.closed else ADMITTED] >= settings.target:
                 break
-        elif requests.arrival_ms[request] > until_ms or (not inclusive and requests.arrival_ms[request] == until_ms):
-            break
+        else:
+            request = _next_arrival(requests, state, settings)
+            if request == NONE:
+                break
+            if requests.arrival_ms[request] > until_ms or (not inclusive and requests.arrival_ms[request] == until_ms):
+                break
+            if settings.sessions:
+                _drop_first_ready(requests, state)
+                requests.joined[counters[JOINED]] = request
         requests.arrived_step[request] = np.int64(view.clock[STEP]) + (0 if inclusive else 1)
-        counters[NEXT_ARRIVAL] += 1
+        counters[JOINED] += 1
         if settings.immediate:
             status = _enqueue(choose, shown, view, requests, state, settings, request)
             if status != DONE:
@@ -247,6 +275,64 @@ def _join(
                 state.pool[counters[POOL_SIZE]] = request
             counters[POOL_SIZE] += 1
     return DONE
+
+
+@register_jitable
+def _next_arrival(requests: Requests, state: State, settings: Settings) -> int:
+    """The request that arrives next of those whose arrival is known; -1 if there is none. For requests with times."""
+    counters = state.counters
+    if settings.sessions:
+        return state.ready[0] if counters[READY] > 0 else NONE
+    return counters[JOINED] if counters[JOINED] < len(requests.prompt_tokens) else NONE
+
+
+@register_jitable
+def _let_followers_join(requests: Requests, state: State, request: int, end_ms: float) -> None:
+    """Sessions: a request has ended; those that waited for no other than it arrive after their delay."""
+    for index in range(requests.followers_from[request], requests.followers_from[request + 1]):
+        follower = requests.followers[index]
+        requests.waits_for[follower] -= 1
+        if requests.waits_for[follower] == 0:
+            requests.arrival_ms[follower] = end_ms + requests.delay_ms[follower]
+            _add_ready(requests, state, follower)
+
+
+@register_jitable
+def _add_ready(requests: Requests, state: State, request: int) -> None:
+    """Put a request, whose arrival is known, into the heap of those that are to join."""
+    ready = state.ready
+    place = state.counters[READY]
+    state.counters[READY] += 1
+    while place > 0 and _is_before(requests, request, ready[(place - 1) // 2]):
+        ready[place] = ready[(place - 1) // 2]
+        place = (place - 1) // 2
+    ready[place] = request
+
+
+@register_jitable
+def _drop_first_ready(requests: Requests, state: State) -> None:
+    """Take the first request off the heap of those that are to join."""
+    ready = state.ready
+    state.counters[READY] -= 1
+    size = state.counters[READY]
+    last = ready[size]
+    place = 0
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and _is_before(requests, ready[child + 1], ready[child]):
+            child += 1
+        if not _is_before(requests, ready[child], last):
+            break
+        ready[place] = ready[child]
+        place = child
+    ready[place] = last
+
+
+@register_jitable
+def _is_before(requests: Requests, one: int, other: int) -> bool:
+    """Whether a request joins before another: by arrival, at the same time in file order."""
+    here, there = requests.arrival_ms[one], requests.arrival_ms[other]
+    return here < there or (here == there and one < other)
 
 
 @register_jitable
@@ -267,7 +353,7 @@ def _enqueue(
     state.tokens_waiting[rank] += requests.prompt_tokens[request]
     if settings.prefills:
         state.prefill_pending[rank] += requests.prefill_tokens[request]
-    sent_ms = view.clock[NOW_MS] if settings.backlog or settings.by_steps else requests.arrival_ms[request]
+    sent_ms = view.clock[NOW_MS] if settings.untimed or settings.by_steps else requests.arrival_ms[request]
     _count_as_sent(view, requests, state, settings, request, rank, sent_ms)
     return DONE
 
@@ -315,7 +401,7 @@ def _admit_in_order(
         view.eligible[rank] = state.num_running[rank] < view.max_num_seqs
         open_ranks += view.eligible[rank]
     while counters[POOL_SIZE] > 0:
-        request = counters[NEXT_IN_POOL]
+        request = requests.joined[counters[NEXT_IN_POOL]]
         if limited:
             open_ranks = 0
             for rank in range(view.dp_size):
@@ -356,7 +442,8 @@ def _admit_selected(
         request, rank = state.admitted[index], state.chosen_rank[index]
         if (
             request < 0
-            or request >= counters[NEXT_ARRIVAL]
+            or request >= len(requests.prompt_tokens)
+            or requests.arrived_step[request] == NONE
             or requests.rank[request] != NONE
             or rank < 0
             or rank >= view.dp_size
@@ -506,7 +593,7 @@ def _record_step(view: View, state: State, rows: Rows, settings: Settings) -> fl
 
 
 @register_jitable
-def _advance(view: View, slots: Slots, state: State, settings: Settings) -> None:
+def _advance(view: View, requests: Requests, slots: Slots, state: State, settings: Settings, end_ms: float) -> None:
     """One token more for everybody; those that are complete leave, those at their window stop growing."""
     counters = state.counters
     step = np.int64(view.clock[STEP])
@@ -537,6 +624,8 @@ def _advance(view: View, slots: Slots, state: State, settings: Settings) -> None
             state.growing[rank] -= 1
         counters[COMPLETED] += 1
         counters[RUNNING] -= 1
+        if settings.sessions:
+            _let_followers_join(requests, state, slots.request[slot], end_ms)
         slots.free[counters[RUNNING]] = slot
         slots.request[slot] = NONE
         slot = slots.next_ending[slot]

@@ -34,7 +34,6 @@ from lbal.replay.engine.loop import (
     DONE,
     FIRST_FULL_STEP,
     LAST_ADMISSION_STEP,
-    NEXT_ARRIVAL,
     NONE,
     ROWS,
     ROWS_FULL,
@@ -51,6 +50,8 @@ from lbal.replay.engine.loop import (
     _admit_in_order,
     _admit_selected,
     _join,
+    _let_followers_join,
+    _next_arrival,
     _refresh_signals,
 )
 from lbal.replay.policy.view import NOW_MS, STEP, View
@@ -157,20 +158,21 @@ def run(
             for index in range(running, counters[RUNNING]):
                 _bind(requests, prompts, slots, state, lanes, slots.free[index])
         if not _release(release, shown_ranks, view, ranks, requests, slots, state, lanes, settings):
-            if settings.backlog or counters[NEXT_ARRIVAL] == count:
+            following = NONE if settings.untimed else _next_arrival(requests, state, settings)
+            if following == NONE:
                 return STUCK
-            clock[NOW_MS] = requests.arrival_ms[counters[NEXT_ARRIVAL]]
+            clock[NOW_MS] = requests.arrival_ms[following]
             continue
         _form_batches(view, ranks, requests, prompts, slots, state, lanes, settings, prefill)
         if counters[FIRST_FULL_STEP] == NONE and counters[RUNNING] == view.dp_size * view.max_num_seqs:
             counters[FIRST_FULL_STEP] = np.int64(clock[STEP])
         _refresh_signals(view, requests, state, settings)
         end_ms = _record_step(view, state, lanes, rows, mixed_rows, settings, prefill)
-        if settings.immediate and not settings.backlog:
+        if settings.immediate and not settings.untimed:
             status = _join(choose, shown, view, requests, state, settings, end_ms, False)
             if status != DONE:
                 return status
-        _advance(view, requests, prompts, slots, state, lanes, settings)
+        _advance(view, requests, prompts, slots, state, lanes, settings, end_ms)
         clock[STEP] += 1
         clock[NOW_MS] = end_ms
     return DONE
@@ -385,16 +387,23 @@ def _record_step(
 
 @register_jitable
 def _advance(
-    view: View, requests: Requests, prompts: Prompts, slots: Slots, state: State, lanes: Lanes, settings: Settings
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    slots: Slots,
+    state: State,
+    lanes: Lanes,
+    settings: Settings,
+    end_ms: float,
 ) -> None:
     """One token for every decode that did not stall and every prompt that ended; those that are complete leave."""
     for rank in range(view.dp_size):
         if lanes.stalls[rank]:
             view.behind[rank] += 1
         else:
-            _advance_round(view, requests, prompts, slots, state, lanes, rank)
+            _advance_round(view, requests, prompts, slots, state, lanes, settings, end_ms, rank)
     for index in range(lanes.counts[FINISHED]):
-        _start_decoding(view, requests, prompts, slots, state, lanes, lanes.finished[index])
+        _start_decoding(view, requests, prompts, slots, state, lanes, settings, end_ms, lanes.finished[index])
     for rank in range(view.dp_size):
         state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
         view.free_kv[rank] = settings.kv_capacity - state.reserved[rank]
@@ -402,7 +411,15 @@ def _advance(
 
 @register_jitable
 def _advance_round(
-    view: View, requests: Requests, prompts: Prompts, slots: Slots, state: State, lanes: Lanes, rank: int
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    slots: Slots,
+    state: State,
+    lanes: Lanes,
+    settings: Settings,
+    end_ms: float,
+    rank: int,
 ) -> None:
     """One token more for all that decode on a rank."""
     this_round = np.int64(view.clock[STEP]) - view.behind[rank]
@@ -428,7 +445,7 @@ def _advance_round(
             if slots.grows_to_the_end[slot]:
                 state.growing[rank] -= 1
             lanes.decoding[rank] -= 1
-            _leave(view, requests, prompts, slots, state, slot)
+            _leave(view, requests, prompts, slots, state, settings, end_ms, slot)
         else:
             slots.next_ending[slot] = lanes.ending[rank, bucket]
             lanes.ending[rank, bucket] = slot
@@ -437,7 +454,15 @@ def _advance_round(
 
 @register_jitable
 def _start_decoding(
-    view: View, requests: Requests, prompts: Prompts, slots: Slots, state: State, lanes: Lanes, slot: int
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    slots: Slots,
+    state: State,
+    lanes: Lanes,
+    settings: Settings,
+    end_ms: float,
+    slot: int,
 ) -> None:
     """Give a request whose prompt has ended its first token, and let it decode from the rank's next round on."""
     request, rank = slots.request[slot], slots.rank[slot]
@@ -450,7 +475,7 @@ def _start_decoding(
     admitted = step + 1 - view.behind[rank] - given
     requests.admitted_step[request] = admitted
     if given == output:
-        _leave(view, requests, prompts, slots, state, slot)
+        _leave(view, requests, prompts, slots, state, settings, end_ms, slot)
         return
     lanes.decoding[rank] += 1
     length = lanes.ending.shape[1]
@@ -466,7 +491,16 @@ def _start_decoding(
 
 
 @register_jitable
-def _leave(view: View, requests: Requests, prompts: Prompts, slots: Slots, state: State, slot: int) -> None:
+def _leave(
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    slots: Slots,
+    state: State,
+    settings: Settings,
+    end_ms: float,
+    slot: int,
+) -> None:
     """A request has all its tokens: its slot is free, and its KV tokens are gone."""
     counters = state.counters
     request, rank = slots.request[slot], slots.rank[slot]
@@ -481,6 +515,8 @@ def _leave(view: View, requests: Requests, prompts: Prompts, slots: Slots, state
     state.prompt_running[rank] -= slots.prompt_tokens[slot]
     state.generated[rank] -= slots.generates[slot]
     state.reserved[rank] -= slots.reserved_tokens[slot]
+    if settings.sessions:
+        _let_followers_join(requests, state, request, end_ms)
     counters[COMPLETED] += 1
     counters[RUNNING] -= 1
     slots.free[counters[RUNNING]] = slot

@@ -95,7 +95,7 @@ def try_policy(policy: Policy, dp_size: int) -> None:
     ]
     for (ranks, slots, capacity, arrivals), binding in product(scenarios, policy.bindings):
         cluster = Cluster(ranks, slots, MODEL, capacity)
-        conditions = Conditions(arrivals=arrivals, binding=binding, pool=2 * ranks)  # type: ignore[arg-type]
+        conditions = Conditions(arrivals=arrivals, binding=binding, pool=2 * ranks)
         try:
             with np.errstate(all="ignore"), _uncompiled(type(policy)):
                 _run(policy, prepared(_workload(ranks), cluster, policy, conditions))

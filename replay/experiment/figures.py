@@ -96,9 +96,13 @@ def headroom_of(windowed: Windowed, workload: Workload, cluster: Cluster, condit
     if cluster.kv_capacity is not None:
         room = KvRoom(drift.largest_load(prompts, outputs), cluster.kv_capacity)
     least_ms = busy_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs, room=room)
-    start_ms = 0.0
-    if conditions.arrivals == "trace":
-        arrival_ms = np.maximum(workload.scaled_arrivals(conditions.rate_scale), 0.0)
+    start_ms, arriving = 0.0, conditions.arriving
+    if arriving.in_flight is not None:
+        least_ms = least_time_ms(
+            loads, model, cluster.dp_size, cluster.max_num_seqs, room=room, most_running=arriving.in_flight
+        )
+    elif arriving.kind in ("trace", "poisson", "gamma"):
+        arrival_ms = np.maximum(conditions.arrival_ms(workload), 0.0)
         least_ms = least_time_ms(loads, model, cluster.dp_size, cluster.max_num_seqs, arrival_ms, room=room)
         start_ms = float(arrival_ms[0])
     makespan_ms = float(replayed.start_ms[-1] + replayed.step_ms[-1]) - start_ms

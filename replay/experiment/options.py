@@ -17,11 +17,11 @@ from lbal.replay.experiment.scenario import Scenario
 from lbal.replay.experiment.suited import DEFAULT_POLICIES, RECORDED, suited_model, suited_policies
 from lbal.replay.policy.policy import Binding, Policy, parse_policy
 from lbal.replay.prefill.rule import PrefillRule, parse_prefill
+from lbal.replay.scenario.arrivals import asked_arrivals
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.drift import parse_drift
-from lbal.replay.scenario.workload import Arrivals, Workload
+from lbal.replay.scenario.workload import Workload
 
-ARRIVALS: tuple[Arrivals, ...] = ("trace", "backlog")
 BINDINGS: tuple[Binding, ...] = get_args(Binding)
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
 DEFAULT_DP_SIZE, DEFAULT_MAX_NUM_SEQS = 8, 64
@@ -58,7 +58,7 @@ class ReplayOptions:
     def __post_init__(self) -> None:
         one_of(self.window, WINDOWS, "window")
         if self.arrivals is not None:
-            one_of(self.arrivals, ARRIVALS, "arrivals")
+            asked_arrivals(self.arrivals)
         if self.binding is not None:
             one_of(self.binding, BINDINGS, "binding")
         _ = self.parsed_policies
@@ -138,26 +138,27 @@ class ReplayOptions:
         is_assumed = any(asked is None and told is None for asked, told, _default in known)
         return ranks, slots, [size_note(ranks, slots)] if is_assumed else []
 
-    def _arrivals(self, workload: Workload) -> Arrivals:
-        """How requests arrive: as asked for, else at the times of the trace if it has them."""
-        if self.arrivals is not None:
-            arrivals = one_of(self.arrivals, ARRIVALS, "arrivals")
-        else:
+    def _arrivals(self, workload: Workload) -> str:
+        """How requests arrive: as asked for, else at the times of the trace if it has them.
+
+        Raises `UsageError` for another option that has no meaning beside it.
+        """
+        arrivals = self.arrivals
+        if arrivals is None:
             arrivals = "trace" if workload.arrival_ms is not None else "backlog"
-        if arrivals == "trace" and self.pool is not None:
-            raise UsageError(
-                f"{self.pool} has no meaning with arrival times, expected ",
-                Parameter("arrivals", "backlog"),
-                " beside it",
-                parameter="pool",
-            )
-        if arrivals == "backlog" and self.rate_scale is not None:
-            raise UsageError(
-                f"{self.rate_scale:g} has no meaning for a backlog, expected ",
-                Parameter("arrivals", "trace"),
-                " beside it",
-                parameter="rate_scale",
-            )
+        arriving = asked_arrivals(arrivals)
+        for name, value, fits, other in (
+            ("pool", self.pool, arriving.kind == "backlog", "backlog"),
+            ("rate_scale", self.rate_scale, arriving.can_be_scaled, "trace"),
+            ("slot_use", self.slot_use, arriving.can_be_scaled, "trace"),
+        ):
+            if value is not None and not fits:
+                raise UsageError(
+                    f"{value:g} has no meaning with {arriving.in_words}, expected ",
+                    Parameter("arrivals", other),
+                    " beside it",
+                    parameter=name,
+                )
         return arrivals
 
 

@@ -76,7 +76,11 @@ def _rests_on(best: str, pairs: Sequence[dict[str, Any]], repeat: int) -> str:
 
 def _note(experiment: Experiment, seeds: Sequence[int]) -> str:
     text = f"figures are means over the seeds {seeds[0]} to {seeds[-1]}"
+    scenario = experiment.scenario
+    if scenario.conditions.arriving.are_drawn:
+        text += ", each with arrivals of its own"
     if experiment.resample == "none":
-        return f"{text} on the same requests: only policies that draw differ between seeds"
-    length = count(block_length(len(experiment.scenario.workload)), "consecutive request")
+        alike = ": only policies that draw differ between seeds" if not scenario.conditions.arriving.are_drawn else ""
+        return f"{text} on the same requests{alike}"
+    length = count(block_length(len(scenario.workload)), "consecutive request")
     return f"{text}; each draws its requests from the trace in blocks of {length}, the same for every policy"

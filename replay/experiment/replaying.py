@@ -62,9 +62,10 @@ def replay(
 
     The parameters are the options of `lbal replay`, with the same defaults: the size of the cluster is that of the
     trace where it tells it, `policies` are names with their parameters (`"bf-io:horizon=5"`) or
-    `path/to/file.py:Class`, `arrivals` is `trace` or `backlog`, `binding` is `pool` or `immediate`, `window` is `all`,
-    `admissions` or `steady`, `prefill` is a rule with its parameters (`"vllm:interval=2"`). `step_model` may also be a
-    model. `display` shows how far the replays have come.
+    `path/to/file.py:Class`, `arrivals` is `trace`, `sessions`, `backlog`, `closed:N`, `poisson:RATE` or
+    `gamma:RATE,CV`, `binding` is `pool` or `immediate`, `window` is `all`, `admissions` or `steady`,
+    `prefill` is a rule with its parameters (`"vllm:interval=2"`). `step_model` may also be a model. `display` shows how
+    far the replays have come.
     Raises `UsageError`, which names the parameter, for what cannot be.
     """
     models = ModelChoice(step_model, rank_speed, power_model, gpus_per_rank, costs)
@@ -138,8 +139,6 @@ def _replayed(
 
 def _with_slot_use(scenario: Scenario, slot_use: float, options: ReplayOptions) -> tuple[Scenario, str]:
     """The scenario at the rate that keeps this share of the slots busy under the first routing policy, and a note."""
-    if scenario.conditions.is_backlog:
-        raise UsageError("a backlog has no rate, expected ", Parameter("arrivals", "trace"), parameter="slot_use")
     if options.rate_scale is not None:
         raise UsageError(
             "it finds the rate scale itself, expected no ", Parameter("rate_scale"), " beside it", parameter="slot_use"

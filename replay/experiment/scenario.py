@@ -11,7 +11,8 @@ from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.requests.demand import demand
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.trace.trace import StepArrays, Trace
-from lbal.analyzers.wording.findings import load_notes, window_note
+from lbal.analyzers.wording.findings import window_note
+from lbal.analyzers.wording.load import Pace, load_notes
 from lbal.replay.engine.engine import Progress, Replay, replay
 from lbal.replay.experiment.figures import other_slopes, runs_of
 from lbal.replay.experiment.rate_scale import rate_scale_for
@@ -86,24 +87,35 @@ class Scenario:
 
         `trace` is the one that the requests come from; `sized` where the rate scale was found for a share of slots.
         """
-        workload, conditions, cluster = self.workload, self.conditions, self.cluster
-        span = None
-        if not conditions.is_backlog:
-            assert workload.arrival_ms is not None
-            span = float(workload.arrival_ms[-1] - workload.arrival_ms[0]) / conditions.rate_scale
-        assert trace.requests is not None
-        sizing = rate_scale_for(demand(trace.requests), cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
-        suggested = 1.0 if sizing is None else sizing.rate_scale
-        outputs = workload.output_tokens
-        slots = cluster.dp_size * cluster.max_num_seqs
-        least_steps = max(-(-int(outputs.sum()) // slots), int(outputs.max()))
+        workload, cluster, arriving = self.workload, self.cluster, self.conditions.arriving
+        outputs, most_running = workload.output_tokens, cluster.dp_size * cluster.max_num_seqs
+        least_steps = max(-(-int(outputs.sum()) // most_running), int(outputs.max()))
+        if arriving.in_flight is not None:
+            most_running = min(most_running, arriving.in_flight)
         load = load_notes(
             runs,
             config,
             requests=len(workload),
-            most_slot_use=float(outputs.sum()) / (slots * least_steps),
-            arrivals_ms=span,
-            suggested_scale=suggested,
+            most_slot_use=float(outputs.sum()) / (cluster.dp_size * cluster.max_num_seqs * least_steps),
+            most_running=most_running,
+            pace=self._pace(trace) if arriving.is_timed else None,
             slots_were_filled=sized,
         )
         return [*load, *window_note(config, runs)]
+
+    def _pace(self, trace: Trace) -> Pace:
+        """At what rate requests arrive, and at what rate they would load the ranks."""
+        assert trace.requests is not None
+        conditions, cluster = self.conditions, self.cluster
+        arriving, figures = conditions.arriving, demand(trace.requests)
+        if arriving.rate_per_s is not None:
+            figures["output_tokens_per_second"] = arriving.rate_per_s * figures["output_tokens_mean"]
+        sizing = rate_scale_for(figures, cluster.dp_size, cluster.max_num_seqs, cluster.step_model)
+        suggested = 1.0 if sizing is None else sizing.rate_scale
+        arrival_ms = conditions.arrival_ms(self.workload)
+        span_ms = float(arrival_ms[-1] - arrival_ms[0])
+        if arriving.rate_per_s is None:
+            return Pace(span_ms, conditions.rate_scale, suggested, "--rate-scale {:.3g}", of_trace=True)
+        cv = "" if arriving.kind == "poisson" else f",{arriving.cv:g}"
+        rate = arriving.rate_per_s
+        return Pace(span_ms, rate, rate * suggested, f"--arrivals {arriving.kind}:{{:.3g}}{cv}", of_trace=False)

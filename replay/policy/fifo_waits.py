@@ -1,8 +1,8 @@
 """Limits on waiting as multiples of how long FIFO would let requests wait, known while a policy admits them otherwise.
 
-Slots become free as they do, whoever takes them; first come, first served, request i is admitted in the step in which
-the number of admissions passes i. A policy that overtakes can thus hold its waits against those of FIFO as it goes:
-the largest one so far, and the 99th percentile (from a histogram whose bins are 1% wide).
+Slots become free as they do, whoever takes them; first come, first served, the i-th to join is admitted in the step in
+which the number of admissions passes i. A policy that overtakes can thus hold its waits against those of FIFO as it
+goes: the largest one so far, and the 99th percentile (from a histogram whose bins are 1% wide).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def note_admissions(view: View, requests: IntArray, count: int, times: float) ->
     for index in range(count):
         memory[M.late] += waited(view, requests[index]) > limit
     first = int(memory[M.admitted])
-    for request in range(first, first + count):
-        wait = waited(view, request)
+    for place in range(first, first + count):
+        wait = waited(view, view.joined[place])
         memory[M.longest] = max(memory[M.longest], wait)
         memory[M.bins + min(math.ceil(OCTAVE * math.log2(1.0 + wait)), NUM_BINS - 1)] += 1.0
     memory[M.admitted] += count

@@ -69,7 +69,9 @@ class View(NamedTuple):
     reserved_tokens: IntArray
     """(N,) KV tokens that admitting a request reserves: its load at its largest; 0 without a KV capacity."""
     arrived_step: IntArray
-    """(N,) the step before which a request joined the pool."""
+    """(N,) the step before which a request joined the pool; -1 while it has not."""
+    joined: IntArray
+    """(N,) the requests that joined so far, in that order; what stands behind them means nothing."""
     active: IntArray
     """(S,) the request in each slot of the cluster, -1 where it is free; the ranks' slots in no order."""
     rank: IntArray

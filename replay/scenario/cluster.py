@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.errors import Parameter, UsageError
+from lbal.analyzers.trace.trace import FloatArray
 from lbal.replay.policy.policy import Binding
 from lbal.replay.prefill.rule import PrefillRule
+from lbal.replay.scenario.arrivals import Arrivals, parse_arrivals
 from lbal.replay.scenario.drift import Drift
-from lbal.replay.scenario.workload import Arrivals
+from lbal.replay.scenario.workload import Workload
 
 POOL_PER_RANK = 4
 """Waiting requests per rank that a backlog keeps, where nobody names the size of its pool."""
@@ -42,7 +47,8 @@ class Cluster:
 class Conditions:
     """How the requests meet the cluster."""
 
-    arrivals: Arrivals = "trace"
+    arrivals: str = "trace"
+    """How they arrive, as `parse_arrivals` reads it."""
     rate_scale: float = 1.0
     pool: int | None = None
     """Waiting requests that a backlog is refilled to; None for 4*G."""
@@ -53,9 +59,27 @@ class Conditions:
     seed: int = 0
 
     @property
-    def is_backlog(self) -> bool:
-        """Whether the requests have no arrival times and a pool is kept full."""
-        return self.arrivals == "backlog"
+    def arriving(self) -> Arrivals:
+        """What `arrivals` names. Raises `UsageError`."""
+        return parse_arrivals(self.arrivals)
+
+    def arrival_ms(self, workload: Workload) -> FloatArray:
+        """(N,) when each request arrives, for those that do so at times; NaN where that depends on other requests.
+
+        Raises `UsageError` where the workload has no times, and none are drawn.
+        """
+        arriving = self.arriving
+        if arriving.are_drawn:
+            return arriving.drawn_ms(len(workload), self.seed)
+        scaled = workload.scaled_arrivals(self.rate_scale)
+        if arriving.kind == "sessions":
+            if workload.waits is None:
+                raise UsageError(
+                    f"{workload.source}: no request waits for another, expected ",
+                    Parameter("arrivals", "trace"),
+                )
+            scaled[workload.waits.request] = np.nan
+        return scaled
 
     def pool_size(self, dp_size: int) -> int:
         """Waiting requests that a backlog is refilled to."""
@@ -67,7 +91,7 @@ class Conditions:
             "kv_capacity": cluster.kv_capacity,
             "arrivals": self.arrivals,
             "binding": self.binding,
-            "pool": self.pool_size(cluster.dp_size) if self.is_backlog else None,
-            "rate_scale": None if self.is_backlog else self.rate_scale,
+            "pool": self.pool_size(cluster.dp_size) if self.arriving.kind == "backlog" else None,
+            "rate_scale": self.rate_scale if self.arriving.can_be_scaled else None,
             "drift": str(self.drift),
         }

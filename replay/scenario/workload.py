@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -11,9 +10,19 @@ import polars as pl
 from lbal.analyzers.errors import Parameter, UsageError
 from lbal.analyzers.trace.trace import FloatArray, IntArray, Trace
 
-Arrivals = Literal["trace", "backlog", "steps"]
-"""By the times of the trace, from a pool that is kept full, or by times that are numbers of steps."""
 NO_RANK = -1
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Which requests wait for the end of others before they join: E pairs, by place in the workload."""
+
+    request: IntArray
+    """(E,) the one that waits."""
+    wait_for: IntArray
+    """(E,) the one that it waits for."""
+    delay_ms: FloatArray
+    """(N,) from the end of the last one that a request waits for to its arrival; 0 for those that wait for none."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class Workload:
     """None where the input has no times: then only a backlog can be replayed."""
     recorded_rank: IntArray | None
     """The rank that served each request, -1 where unknown; None where the input names no ranks."""
+    waits: Waits | None = None
+    """None where no request waits for another."""
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -55,5 +66,5 @@ class Workload:
         """Arrival times with the rate multiplied by `rate_scale`: 2 means twice the requests per second."""
         if self.arrival_ms is None:
             raise UsageError(f"{self.source}: it has no arrival times, expected ", Parameter("arrivals", "backlog"))
-        start = self.arrival_ms[0]
+        start = np.nanmin(self.arrival_ms)
         return np.asarray(start + (self.arrival_ms - start) / rate_scale)

@@ -66,7 +66,9 @@ class MixedReferenceEngine(ReferenceEngine):
                     self._admit_in_order()
             could = [self._could_prefill(index) for index in range(len(self.ranks))]
             if not any(self.decoding) and not any(could):
-                self.now_ms = self.requests[self.joined].arrival_ms
+                following = self._next_arrival()
+                assert following is not None
+                self.now_ms = following.arrival_ms
                 continue
             may = self._who_may_prefill(could)
             self.batches = [
@@ -75,7 +77,7 @@ class MixedReferenceEngine(ReferenceEngine):
             for index, batch in enumerate(self.batches):
                 self.asked.prefilled[index] = batch.tokens > 0
             end_ms = self._record()
-            if self.immediate and not self.backlog:
+            if self.immediate and self.arriving.is_timed:
                 self._join(end_ms, inclusive=False)
             self._advance(end_ms)
             self.step += 1

@@ -22,7 +22,9 @@ class Request:
     prompt: int
     output: int
     arrival_ms: float
-    arrived_step: int = 0
+    waits_for: list[Request] = field(default_factory=list)
+    delay_ms: float = 0.0
+    arrived_step: int = -1
     rank: int = -1
     generated: int = 0
     admitted_step: int = -1
@@ -62,20 +64,25 @@ class Trajectory:
 class ReferenceEngine:
     def __init__(self, workload: Workload, cluster: Cluster, policy: Policy, conditions: Conditions) -> None:
         self.cluster, self.policy, self.conditions = cluster, policy, conditions
-        self.backlog = conditions.arrivals == "backlog"
+        self.arriving = conditions.arriving
         self.immediate = (conditions.binding or policy.bindings[0]) == "immediate"
         self.capacity = np.inf if cluster.kv_capacity is None else cluster.kv_capacity
         self.drift = conditions.drift
         self.stale_ms, self.stale_steps = policy.staleness
         self.seen_ms, self.seen_step = 0.0, 0
-        arrivals = np.zeros(len(workload)) if self.backlog else workload.scaled_arrivals(conditions.rate_scale)
+        arrivals = conditions.arrival_ms(workload) if self.arriving.is_timed else np.zeros(len(workload))
         self.requests = [
             Request(i, int(p), int(o), float(t))
             for i, (p, o, t) in enumerate(zip(workload.prompt_tokens, workload.output_tokens, arrivals, strict=True))
         ]
+        if self.arriving.kind == "sessions":
+            for follower, leader in zip(workload.waits.request, workload.waits.wait_for, strict=True):
+                self.requests[follower].waits_for.append(self.requests[leader])
+                self.requests[follower].delay_ms = float(workload.waits.delay_ms[follower])
         self.ranks = [Rank() for _ in range(cluster.dp_size)]
         self.pool: list[Request] = []
-        self.joined = self.admitted = 0
+        self.joined: list[Request] = []
+        self.admitted = 0
         self.step, self.now_ms = 0, 0.0
         self.view = self._view(workload)
         self.out = Trajectory(requests=self.requests)
@@ -90,10 +97,12 @@ class ReferenceEngine:
             else:
                 self._admit_in_order()
             if not any(rank.active for rank in self.ranks):
-                self.now_ms = self.requests[self.joined].arrival_ms
+                following = self._next_arrival()
+                assert following is not None
+                self.now_ms = following.arrival_ms
                 continue
             end_ms = self._record()
-            if self.immediate and not self.backlog:
+            if self.immediate and self.arriving.is_timed:
                 self._join(end_ms, inclusive=False)
             self._advance(end_ms)
             self.step += 1
@@ -101,16 +110,19 @@ class ReferenceEngine:
         return self.out
 
     def _join(self, until_ms: float, *, inclusive: bool) -> None:
-        while self.joined < len(self.requests):
-            request = self.requests[self.joined]
-            if self.backlog:
-                if self.joined - self.admitted >= (self.conditions.pool or 4 * self.cluster.dp_size):
+        while (request := self._next_arrival()) is not None:
+            if self.arriving.kind == "closed":
+                if sum(other.finish_ms == 0 for other in self.joined) >= self.arriving.in_flight:
+                    break
+                request.arrival_ms = until_ms
+            elif self.arriving.kind == "backlog":
+                if len(self.joined) - self.admitted >= (self.conditions.pool or 4 * self.cluster.dp_size):
                     break
                 request.arrival_ms = until_ms
             elif request.arrival_ms > until_ms or (request.arrival_ms == until_ms and not inclusive):
                 break
             request.arrived_step = self.step if inclusive else self.step + 1
-            self.joined += 1
+            self.joined.append(request)
             if self.immediate:
                 self._take_signals()
                 self._show(eligible=[True] * len(self.ranks))
@@ -120,6 +132,14 @@ class ReferenceEngine:
                 self._count_dispatch(request, rank)
             else:
                 self.pool.append(request)
+
+    def _next_arrival(self) -> Request | None:
+        """Of the requests that have not joined, the one that does so first, as far as that is known."""
+        known = [r for r in self.requests if r.arrived_step < 0 and all(other.finish_ms > 0 for other in r.waits_for)]
+        for request in known:
+            if request.waits_for:
+                request.arrival_ms = max(other.finish_ms for other in request.waits_for) + request.delay_ms
+        return min(known, key=lambda request: (request.arrival_ms, request.index), default=None)
 
     def _fits(self, request: Request, rank: Rank) -> bool:
         reserved = sum(other.reserved(self.drift) for other in rank.active)
@@ -217,7 +237,8 @@ class ReferenceEngine:
             reserved_tokens=np.array(
                 [r.reserved(self.drift) if np.isfinite(self.capacity) else 0 for r in self.requests]
             ),
-            arrived_step=np.zeros(count, np.int64),
+            arrived_step=np.full(count, -1, np.int64),
+            joined=np.zeros(count, np.int64),
             active=np.full(min(count, ranks * self.cluster.max_num_seqs), -1),
             rank=np.full(count, -1),
             admitted_step=np.zeros(count, np.int64),
@@ -241,6 +262,7 @@ class ReferenceEngine:
         view.rank[:] = [request.rank for request in self.requests]
         view.admitted_step[:] = [max(request.admitted_step, 0) for request in self.requests]
         view.arrived_step[:] = [request.arrived_step for request in self.requests]
+        view.joined[: len(self.joined)] = [request.index for request in self.joined]
         for index, rank in enumerate(self.ranks):
             view.free_kv[index] = self.capacity - sum(r.reserved(self.drift) for r in rank.active)
             view.inflight[index] = len(rank.active) + len(rank.queue)
