@@ -104,6 +104,8 @@ def explained(steps: StepBlocks, fallback: StepTimeModel) -> RankTimes:
     if not len(fit.y):
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, ())
     notes: tuple[str, ...] = ()
+    if len(evenly) < len(steps):
+        notes = (f"rank times are explained from {len(evenly):,} of {len(steps):,} steps, evenly spaced",)
     reason = why_no_constant(fit)
     if not reason:
         fit.settle()
@@ -111,7 +113,7 @@ def explained(steps: StepBlocks, fallback: StepTimeModel) -> RankTimes:
             reason = f"only {len(fit.y)} rank times have work and a time, and no model explains them exactly"
     if reason:
         fit.loads[:, 0] = 0.0
-        notes = (f"the part of rank times that no load explains is taken as 0: {reason}",)
+        notes += (f"the part of rank times that no load explains is taken as 0: {reason}",)
         fit.settle()
     if not fit.coefficients[1:].any():
         return RankTimes(fallback, 0.0, (None,) * steps.dp_size, notes, constant_is_known=False)

@@ -8,6 +8,7 @@ import pytest
 from lbal.analyzers.analysis.analysis import analyze_steps
 from lbal.analyzers.barrier.figures import attribution
 from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.calibration import rank_times
 from lbal.analyzers.calibration.rank_times import explained
 from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import StepArrays, Trace, TraceMeta
@@ -54,6 +55,15 @@ def test_constant_and_slopes_are_found_again():
     assert found.model.per_token_s == pytest.approx(TRUE.per_token_s, rel=0.05)
     assert found.model.per_request_s == pytest.approx(TRUE.per_request_s, rel=0.05)
     assert found.model.shared_s == pytest.approx(0.025, rel=0.01)
+
+
+def test_of_many_steps_evenly_spaced_ones_are_explained_and_that_is_said(monkeypatch):
+    whole = lightly_loaded(5.0, steps=400)
+    assert explained(blocks_of(whole), FALLBACK).notes == ()
+    monkeypatch.setattr(rank_times, "MOST_CELLS", 100 * whole.meta.dp_size)
+    found = explained(blocks_of(whole), FALLBACK)
+    assert found.notes == ("rank times are explained from 100 of 400 steps, evenly spaced",)
+    assert found.constant_ms == pytest.approx(5.0, abs=0.3)
 
 
 def test_a_slow_rank_is_named_with_a_constant_part_too():
