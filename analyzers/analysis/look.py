@@ -188,7 +188,7 @@ class Look:
         self.kv_share_steps += (~np.isnan(share)).sum(axis=0)
         if self.server.lacks != "num_running":
             self.tells_running = True
-            self._add_running(steps.num_running)
+            self._add_running(steps.num_running, steps.prefill_tokens)
             if steps.num_waiting is not None and not np.isnan(steps.num_waiting).all():
                 self.tells_waiting = True
                 self._add_waiting(steps.num_running, np.nan_to_num(steps.num_waiting), share)
@@ -200,10 +200,12 @@ class Look:
             return np.full(steps.num_running.shape, np.nan)
         return np.asarray(steps.kv_tokens / self.server.kv_capacity)
 
-    def _add_running(self, running: FloatArray) -> None:
+    def _add_running(self, running: FloatArray, prefill_tokens: FloatArray | None) -> None:
         self.running += running.sum(axis=0)
         self.running_ratio.add(running)
         without: Chosen = (running == 0) & (running.max(axis=1) > 0)[:, None]
+        if prefill_tokens is not None:
+            without &= ~(prefill_tokens > 0)
         some = without.any(axis=1)
         self.without_work += without.sum(axis=0)
         self.some_without_work += int(some.sum())

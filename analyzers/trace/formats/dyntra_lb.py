@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import MANGLED
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.vllm_log import VllmLog
+from lbal.analyzers.trace.reading.vllm_log import WITH_PREFILL, VllmLog
 from lbal.analyzers.trace.source import Source
 
 TOKEN = re.compile(
@@ -79,6 +79,7 @@ class DyntraLbReader(LogReader):
             )
         if tokens_per_block is None:
             records.note("no line tells the block size (`block size [scheduler=…, dyntra_lb=…]`): KV tokens are n/a")
+        records.note(WITH_PREFILL)
         records.note("DyntraLB writes its table when it balances: load over time, no claim on single steps")
 
 

@@ -53,6 +53,7 @@ FIELDS = (
     b"rank",
     b"num_scheduled_requests",
     b"num_dummy",
+    b"num_ctx_requests",
     b"num_ctx_tokens",
     b"cached_kv_tokens",
     b"kv_cache_util",
@@ -65,7 +66,7 @@ FIELDS = (
 class TrtllmLogReader(LogReader):
     """TensorRT-LLM's iteration log (`print_iter_log: true`): scheduled requests, KV use and KV tokens of each rank.
 
-    `num_running` is `num_scheduled_requests` less the dummies that pad a rank without work.
+    `num_running` is `num_scheduled_requests` less those in context and the dummies that pad a rank without work.
     """
 
     name = "trtllm-log"
@@ -102,9 +103,11 @@ class TrtllmLogReader(LogReader):
             return
         columns = _columns(np.concatenate(tables))
         columns = _of_runs(columns, records)
+        without_count = np.isnan(columns["scheduled"])
         times = (columns.pop(name) for name in ("scheduled", "device_ms", "host_ms"))
         columns["step_ms"] = _step_ms(columns["run"], columns["rank"], columns["step"], *times)
-        records.skip(WITHOUT_COUNT, int(np.isnan(columns["num_running"]).sum()))
+        records.skip(WITHOUT_COUNT, int(without_count.sum()))
+        records.skip(MANGLED, int((np.isnan(columns["num_running"]) & ~without_count).sum()))
         known = ~np.isnan(columns["num_running"])
         records.extend({name: column[known] for name, column in columns.items()})
         ranks = np.unique(columns["rank"])
@@ -152,13 +155,15 @@ def _columns(table: FloatArray) -> dict[str, FloatArray]:
     """What the rows of a log say, which are rows of places and `FIELDS`."""
     _rank, time_ms, clock, *values = table.T
     told = dict(zip(FIELDS, values, strict=True))
-    scheduled, dummies = told[b"num_scheduled_requests"], told[b"num_dummy"]
+    scheduled, dummies, in_context = (
+        told[name] for name in (b"num_scheduled_requests", b"num_dummy", b"num_ctx_requests")
+    )
     return {
         "rank": _either(told[b"rank"], told[b"global_rank"]),
         "step": told[b"iter"],
         "time_ms": time_ms,
         "clock": clock,
-        "num_running": np.maximum(scheduled - np.where(np.isnan(dummies), 0.0, dummies), 0.0),
+        "num_running": np.maximum(scheduled - np.where(np.isnan(dummies), 0.0, dummies) - in_context, 0.0),
         "prefill_tokens": told[b"num_ctx_tokens"],
         "kv_tokens": told[b"cached_kv_tokens"],
         "kv_fraction": told[b"kv_cache_util"],

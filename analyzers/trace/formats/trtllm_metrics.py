@@ -61,13 +61,11 @@ class _Row(msgspec.Struct, gc=False):
 
     @property
     def num_running(self) -> int | None:
-        """Requests of the iteration, in context and in generation."""
+        """Requests in generation."""
         batch = self.inflightBatchingStats
-        if batch.numScheduledRequests is not None:
-            return batch.numScheduledRequests
-        if batch.numGenRequests is None:
-            return None
-        return batch.numGenRequests + (batch.numContextRequests or 0)
+        if batch.numGenRequests is not None or batch.numScheduledRequests is None:
+            return batch.numGenRequests
+        return max(batch.numScheduledRequests - (batch.numContextRequests or 0), 0)
 
     @property
     def step_ms(self) -> float | None:

@@ -41,7 +41,7 @@ APART_MS = 5_000.0
 class VllmIterationsReader(LogReader):
     """vLLM's iteration lines (`--enable-logging-iteration-details`, 0.14.1 or later): requests of each rank and step.
 
-    `num_running` counts the requests of the iteration, in context and in generation.
+    `num_running` counts the requests in generation; those in context are told by their tokens, `prefill_tokens`.
     """
 
     name = "vllm-iterations"
@@ -76,7 +76,7 @@ class VllmIterationsReader(LogReader):
                 dummy=(values["dummy"] == 1).any(),
             )
             columns |= {
-                "num_running": values["context"] + values["generation"],
+                "num_running": values["generation"],
                 "prefill_tokens": values["prefill_tokens"],
                 "step_ms": values["step_ms"],
             }

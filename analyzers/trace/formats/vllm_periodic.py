@@ -9,7 +9,7 @@ import numpy as np
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import MANGLED, mangled
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, numbers
-from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, VllmLog
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, WITH_PREFILL, VllmLog
 from lbal.analyzers.trace.source import Source
 
 LOOKS_LIKE_ONE = re.compile(rb"(?<!Aggregated: )Avg prompt throughput: ")
@@ -73,6 +73,7 @@ class VllmPeriodicReader(LogReader):
         ranks: set[float] = set()
         has_kv = False
         records.note(SAMPLES)
+        records.note(WITH_PREFILL)
         for data in log.parts(source):
             sums = AGGREGATED.findall(data)
             records.skip(ONLY_SUMS, len(sums))

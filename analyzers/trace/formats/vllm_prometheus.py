@@ -9,7 +9,7 @@ from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import MANGLED
 from lbal.analyzers.trace.reading.prometheus import Sample, Scrape, scrapes
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
-from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS
+from lbal.analyzers.trace.reading.vllm_log import BARRIER_DEPENDS, WITH_PREFILL
 from lbal.analyzers.trace.source import Source
 
 WANTED = re.compile(
@@ -62,6 +62,7 @@ class VllmPrometheusReader(LogReader):
                 records.add(line=scrape.line, rank=rank, step=number, time_ms=scrape.time_ms, **values)
         records.skip(MANGLED, len(mangled))
         records.note(SAMPLES.format(ITERATIONS))
+        records.note(WITH_PREFILL)
         if len(ranks) == 1 and timed and not untimed:
             records.alignment = "time"  # other ranks may be in other files, whose scrapes are not numbered alike
         if len(ranks) > 1:

@@ -32,6 +32,7 @@ BARRIER_DEPENDS = (
     "whether ranks wait for each other depends on the model: MoE models do, dense models run their ranks without a "
     "barrier since vLLM PR 30739, and barrier idle does not apply to them; the log does not tell which it is"
 )
+WITH_PREFILL = "running requests are those in prefill too: they are not told apart from those that decode"
 ON_THEIR_OWN = (
     "the ranks number their iterations apart from each other at the same time, so they run without a barrier, as dense "
     "models do since vLLM PR 30739: barrier idle does not apply"

@@ -135,3 +135,27 @@ def test_the_excerpt_from_the_field_reads_as_it_is(shared: Path) -> None:
     assert trace.step_arrays().step.tolist() == [198, 258]
     assert trace.step_arrays().num_running.tolist() == [[10], [1]]
     assert trace.step_arrays().step_ms == pytest.approx([5.060911178588867, 7.4])
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_requests_in_context_do_not_count_as_decoding(generation: str, read) -> None:
+    """They are scheduled too, and are told by their tokens."""
+    text = line(generation, 4, 0, 12, 900).replace("'num_ctx_requests': 0, 'num_ctx_tokens': 0", "'num_ctx_requests': 5, 'num_ctx_tokens': 700")  # fmt: skip
+    steps = read(text).step_arrays()
+    assert steps.num_running.tolist() == [[7]]
+    assert steps.prefill_tokens.tolist() == [[700]]
+
+
+def test_a_row_whose_requests_in_context_are_mangled_has_no_count(read) -> None:
+    broken = line("cached", 5, 0, 12, 900).replace("'num_ctx_requests': 0", "'num_ctx_requests': 0x")
+    trace = read(line("cached", 4, 0, 12, 900) + broken)
+    assert trace.step_arrays().num_running.tolist() == [[12]]
+    assert trace.meta.excluded == {"lines that are cut or mangled": 1}
+
+
+@pytest.mark.parametrize("lacks", ["numGenRequests", "numScheduledRequests", "neither"])
+def test_rows_of_metrics_count_requests_in_generation(lacks: str, read) -> None:
+    record = json.loads(row(0, 1, 7))
+    batch = record["inflightBatchingStats"] | {"numScheduledRequests": 10, "numContextRequests": 3}
+    record["inflightBatchingStats"] = {key: value for key, value in batch.items() if key != lacks}
+    assert read(json.dumps(record)).step_arrays().num_running.tolist() == [[7]]

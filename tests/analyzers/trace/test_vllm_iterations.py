@@ -9,6 +9,7 @@ import pytest
 from damaged_lines import damaged
 from vllm_lines import iteration, iterations, started
 
+import lbal
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.formats import read_trace
 
@@ -117,3 +118,21 @@ def test_excerpts_from_the_field_read_as_they_are(shared: Path) -> None:
     dummies = read_trace(shared / "field/l13_vllm_iteration_genB_dummy.log").step_arrays()
     assert dummies.step.tolist() == [90, 91]
     assert dummies.num_running.tolist() == [[1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("generation", ["A", "B", "C"])
+def test_requests_in_context_do_not_count_as_decoding(generation: str, read) -> None:
+    """A step takes b for each request that decodes; those in context are told by their tokens."""
+    trace = read("".join(iteration(generation, rank, 3, 40, context=(2 * rank, 900 * rank)) for rank in (0, 1)))
+    steps = trace.step_arrays()
+    assert steps.num_running.tolist() == [[40, 40]]
+    assert steps.prefill_tokens.tolist() == [[0, 900]]
+
+
+def test_a_rank_that_only_prefills_is_not_called_one_without_work(read) -> None:
+    lines = [
+        iteration("B", rank, step, 0 if rank else 40, context=(rank, 900 * rank))
+        for step in range(9)
+        for rank in (0, 1)
+    ]
+    assert "no work" not in lbal.analyze(read("enable_expert_parallel=True\n" + "".join(lines))).headline
