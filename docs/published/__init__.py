@@ -6,12 +6,13 @@ its bound.
 
 from __future__ import annotations
 
-from published import adp_balance, balance_route, dwdp, prefill_cadence, schedule_simulator, unpredicted
+from published import adp_balance, balance_route, dwdp, left_out, prefill_cadence, schedule_simulator, unpredicted
 from published.row import Comparison
 
 COMPARISONS: list[Comparison] = [
     adp_balance.COMPARISON,
     prefill_cadence.COMPARISON,
+    left_out.COMPARISON,
     dwdp.COMPARISON,
     schedule_simulator.COMPARISON,
     balance_route.COMPARISON,
