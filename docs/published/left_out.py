@@ -49,8 +49,8 @@ def row(figure: str, ranks: int, in_flight: int, published: float) -> Row:
 COMPARISON = Comparison(
     title="What it costs a simulator to leave the rule out",
     source="aisimulate, pull request 98: Kimi-K2.5 NVFP4 on B200 and B300, interval 4",
-    facts="8 and 4 ranks, 8k tokens in and 1k out, 512 and 1,024 requests in flight; its errors of TPOT without the rule "
-    "(+94%, +73%, +39 to +46%) and with it (+7%, +3%, +5 to +17%), whose ratio is the effect of the rule",
+    facts="8 and 4 ranks, 8k tokens in and 1k out, 512 and 1,024 requests in flight; its errors of TPOT without the "
+    "rule (+94%, +73%, +39 to +46%) and with it (+7%, +3%, +5 to +17%), whose ratio is the effect of the rule",
     assumed="the coefficients fitted to vLLM's table above, for another model on other GPUs; lengths that are uniform "
     "from 0.8 to 1 of the stated ones; 512 in flight on 4 ranks; 1,024 slots",
     rows=[
@@ -58,7 +58,7 @@ COMPARISON = Comparison(
         row("8 ranks, 1,024 in flight", 8, 1_024, 1.73 / 1.03),
         row("4 ranks", 4, 512, (1.39 + 1.46) / (1.05 + 1.17)),
     ],
-    verdict="lbal predicts a TPOT without the rule that is a third to a half longer, in the published order of the three "
-    "systems, and less than published on 8 ranks. With lengths that are all equal requests would run in step, and the "
-    "rule would change next to nothing.",
+    verdict="lbal predicts a TPOT without the rule that is a third to a half longer, in the published order of the "
+    "three systems, and less than published on 8 ranks. With lengths that are all equal, requests would run in step "
+    "and the rule would change next to nothing.",
 )
