@@ -6,93 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbal.analyzers.barrier.bounds import recovered_fraction
-from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE, names_in
+from lbal.analyzers.metrics import METRICS, SMALLEST_SHARE
 from lbal.analyzers.result.result import Run
-from lbal.analyzers.result.runs import least_idle
-from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value
+from lbal.analyzers.wording.numbers import count, listed, percent, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
 
 RECOVERED = "recovered_idle_fraction"
-NOTABLY_WORSE = 1.1
-"""What is more than this many times worse stands beside what is better."""
-MOST_WORSE = 3
-"""Figures that a headline names as worse."""
 NOTABLE_STRAGGLER = 1.5
 """A rank that is the straggler this many times its equal share of steps is worth naming."""
 EXPLAINS_ALONE = 0.8
 """A cause of at least this share of the idle is its cause."""
 CANCELS = 0.005
 """A cause this much larger than the idle is told with the one that cancels it."""
-SHORT_WINDOW = 0.1
-"""A window below this share of a run's time says nothing of the run."""
-
-
-def replay_headline(runs: Sequence[Run], reference: Run, rests_on: str = "") -> str:
-    """Who idles least, against the reference, and how much of the run that is said of; `rests_on` says what else the
-    figures rest on."""
-    return _least_idle_sentence(runs, reference, rests_on) + _window_sentence(runs)
-
-
-def _window_sentence(runs: Sequence[Run]) -> str:
-    """How much of the runs their window is, where it leaves some out, and whether that is too little for a verdict."""
-    if not all("window" in run.details for run in runs):
-        return ""
-    shortest = min(runs, key=lambda run: run.details["window"]["time_fraction"])
-    window = shortest.details["window"]
-    steps = f"{window['steps']:,.0f} of {window['of_steps']:,.0f} steps"
-    text = f" This is of the window alone: {steps}, {percent(window['time_fraction'])} of the run's time"
-    if len(runs) > 1:
-        text += f" under {shortest.label}"
-    if window["time_fraction"] < SHORT_WINDOW:
-        text += ", too short for a verdict on the run"
-    return f"{text}."
-
-
-def _least_idle_sentence(runs: Sequence[Run], reference: Run, rests_on: str) -> str:
-    idle = {run.label: run.metrics["barrier_idle_fraction"].value for run in runs}
-    best, basis = least_idle(runs), f"(modelled; {rests_on})" if rests_on else "(modelled)"
-    if len(runs) == 1:
-        return f"{best.label} loses {percent(idle[best.label])} of rank-time to barrier idle {basis}."
-    text = f"{best.label} loses least of {len(runs)} policies: {percent(idle[best.label])} of rank-time is barrier idle"
-    if best is reference or idle[best.label] == idle[reference.label]:
-        second = least_idle([run for run in runs if run is not best])
-        worse = _worse_clause(best, second)
-        return f"{text}, next is {second.label} with {percent(idle[second.label])}{worse} {basis}."
-    rates = [run.metrics["tokens_per_second"].value for run in (best, reference)]
-    return (
-        f"{text} against {percent(idle[reference.label])} under {reference.label}, "
-        f"with {rates[0] / rates[1] - 1:+.1%} throughput{_worse_clause(best, reference)} {basis}."
-    )
-
-
-def _worse_clause(best: Run, other: Run) -> str:
-    """What the run with the least idle does notably worse than another one, the worst first."""
-    factors = {
-        name: _times_worse(name, best, other) for name in names_in("comparison") if METRICS[name].unit != "steps"
-    }
-    worst = sorted((name for name in factors if factors[name] > NOTABLY_WORSE), key=lambda name: -factors[name])
-    told = [
-        f"{METRICS[name].label} of {_valued(best, name)} against {_valued(other, name)}" for name in worst[:MOST_WORSE]
-    ]
-    return f", but {listed(told)}" if told else ""
-
-
-def _times_worse(name: str, run: Run, other: Run) -> float:
-    """How many times worse a run is; 1 where a value is missing or no direction is better."""
-    better = METRICS[name].better
-    if better == "neither" or name not in run.metrics or name not in other.metrics:
-        return 1.0
-    ours, theirs = run.metrics[name].value, other.metrics[name].value
-    if better == "higher":
-        ours, theirs = theirs, ours
-    if ours <= theirs:
-        return 1.0
-    return ours / theirs if theirs > 0 else float("inf")
-
-
-def _valued(run: Run, name: str) -> str:
-    unit = METRICS[name].unit
-    return f"{shown_value(run.metrics[name].value, unit)} {shown_unit(unit)}"
 
 
 WITHHELD_WITH_PREFILL = (
@@ -149,20 +74,28 @@ def _recovery_clause(
     if avoidable <= SMALLEST_SHARE or share is None:
         return [f"{best}, which admits otherwise, idles {percent(others[best])}"]
     rest = "the rest" if unavoidable > SMALLEST_SHARE else "it"
+    alike = [name for name in others if percent(others[name]) == percent(others[best])]
+    names, recover = listed(alike), "recovers" if len(alike) == 1 else "recover"
     if share > 1 + SMALLEST_SHARE:
-        return [f"{best}, which admits otherwise, recovers all of {rest} and more"]
-    return [f"{best} recovers {percent(share)} of {rest}"]
+        return [
+            f"{names}, which {'admits' if len(alike) == 1 else 'admit'} otherwise, {recover} all of {rest} and more"
+        ]
+    return [f"{names} {recover} {percent(share)} of {rest}"]
 
 
 def _makespan_sentence(runs: Sequence[Run]) -> str:
-    fastest = max(runs, key=lambda run: run.headroom["makespan_bound_fraction"].value)
-    bound_s, share = (fastest.headroom[f"makespan_bound_{name}"].value for name in ("s", "fraction"))
-    whole = " in the whole run" if "window" in fastest.details else ""
+    longer = {run.label: 1 / run.headroom["makespan_bound_fraction"].value - 1 for run in runs}
+    least = min(longer.values())
+    fastest = [label for label, share in longer.items() if percent(share) == percent(least)]
+    bound_s = runs[0].headroom["makespan_bound_s"].value
+    whole = " in the whole run" if "window" in runs[0].details else ""
     text = f"No policy can serve these requests in less than {_seconds(bound_s)} s"
-    if share >= 1 - SMALLEST_SHARE:
-        return f"{text}, which is what {fastest.label} takes{whole} (modelled)."
-    name = fastest.label + (", the fastest here," if len(runs) > 1 else "")
-    return f"{text}; {name} takes {_seconds(bound_s / share)} s{whole}, {percent(1 / share - 1)} more (modelled)."
+    names, take = listed(fastest), "takes" if len(fastest) == 1 else "take"
+    if least <= SMALLEST_SHARE:
+        return f"{text}, which is what {names} {take}{whole} (modelled)."
+    if len(fastest) < len(runs):
+        names += ", the fastest here,"
+    return f"{text}; {names} {take} {_seconds(bound_s * (1 + least))} s{whole}, {percent(least)} more (modelled)."
 
 
 def _seconds(value: float) -> str:

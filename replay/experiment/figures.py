@@ -65,6 +65,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
             "step_ms_mean": fold.totals.time_ms / len(fold),
             **windowed.of_run,
             **({"unavailable": dict.fromkeys(BOUNDS, WITHHELD)} if replayed.prefills else {}),
+            **windowed.elsewhere,
         },
         metrics=metrics,
         ranks=rank_table(fold),

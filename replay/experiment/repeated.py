@@ -9,8 +9,9 @@ from lbal.analyzers.result.result import Result, Run, input_record
 from lbal.analyzers.result.runs import least_idle, reference_of
 from lbal.analyzers.trace.trace import Trace
 from lbal.analyzers.wording.differences import difference_record
-from lbal.analyzers.wording.findings import replay_headline, replay_headroom
+from lbal.analyzers.wording.findings import replay_headroom
 from lbal.analyzers.wording.numbers import count
+from lbal.analyzers.wording.verdict import leaders, replay_headline
 from lbal.replay.experiment.progress import Display
 from lbal.replay.experiment.repeats import Experiment, block_length, means, repeated
 
@@ -36,7 +37,7 @@ def repeated_result(
         inputs=[input_record(trace)],
         config=config,
         runs=runs,
-        headline=replay_headline(runs, reference, _rests_on(best.label, pairs, repeat)),
+        headline=replay_headline(runs, reference, _rests_on(leaders(runs), pairs, repeat)),
         notes=[
             *trace.meta.warnings,
             *notes,
@@ -63,11 +64,11 @@ def _all_runs(experiment: Experiment, repeat: int, jobs: int | None, display: Di
     return found
 
 
-def _rests_on(best: str, pairs: Sequence[dict[str, Any]], repeat: int) -> str:
-    """How many seeds the figures rest on, and how sure the difference of the best in idle is."""
+def _rests_on(best: Sequence[Run], pairs: Sequence[dict[str, Any]], repeat: int) -> str:
+    """How many seeds the figures rest on, and how sure the difference in idle of one best run to the reference is."""
     text = f"means of {repeat} seeds"
     for pair in pairs:
-        if pair["head_run"] == best:
+        if len(best) == 1 and pair["head_run"] == best[0].label:
             mark = next(each["mark"] for each in pair["differences"] if each["metric"] == "barrier_idle_fraction")
             sure = {"better": "is sure", "equal": "is none"}.get(mark, f"is {mark}")
             text += f", the difference in idle {sure}"

@@ -13,8 +13,8 @@ from lbal.analyzers.result.result import Result, input_record
 from lbal.analyzers.result.runs import least_idle, reference_of
 from lbal.analyzers.trace.trace import Trace
 from lbal.analyzers.wording.energy import energy_findings
-from lbal.analyzers.wording.findings import replay_headline
 from lbal.analyzers.wording.numbers import percent
+from lbal.analyzers.wording.verdict import replay_headline
 from lbal.replay.engine.engine import Replay
 from lbal.replay.engine.trial import try_policies
 from lbal.replay.experiment.findings import headroom_record, with_bands, with_fidelity_of, with_placement

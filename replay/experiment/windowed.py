@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +16,7 @@ from lbal.analyzers.barrier.accounts import BarrierAccounts, join
 from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.totals import RunTotals
 from lbal.analyzers.barrier.window import Landmarks, Window
+from lbal.analyzers.metrics.steps import idle_fraction, tokens_per_second
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.engine.engine import Phase, Replay
 
@@ -51,10 +54,13 @@ class Windowed:
     @property
     def first_tokens(self) -> int:
         """Tokens that prompts gave with steps of the window, beside those of decodes; 0 without prefill."""
+        return self._first_tokens(self.rows)
+
+    def _first_tokens(self, rows: slice) -> int:
         if not self.replayed.prefills:
             return 0
         step = self.replayed.moments.first_token_step
-        return int(((step >= self.rows.start) & (step < self.rows.stop)).sum())
+        return int(((step >= rows.start) & (step < rows.stop)).sum())
 
     @property
     def totals(self) -> RunTotals:
@@ -108,6 +114,23 @@ class Windowed:
         step_ms, steps = self.replayed.step_ms, self.rows.stop - self.rows.start
         share = float(step_ms[self.rows].sum() / step_ms.sum())
         return {"window": {"steps": float(steps), "of_steps": float(len(step_ms)), "time_fraction": share}}
+
+    @property
+    def elsewhere(self) -> dict[str, dict[str, Any]]:
+        """Idle and throughput in the window that the verdict may turn round in: the whole run, or, beside it, the steps
+        up to the last admission. Nothing where that window has the same steps, or none."""
+        other: Window = "admissions" if self.window == "all" else "all"
+        phases = ORDER if other == "all" else ORDER[:-1]
+        parts = [self.replayed.accounts[phase] for phase in phases if len(self.replayed.accounts.get(phase, ()))]
+        steps = sum(map(len, parts))
+        if steps in (0, self.rows.stop - self.rows.start):
+            return {}
+        totals = reduce(add, (RunTotals.of(accounts, self.replayed.step_model) for accounts in parts))
+        totals = replace(totals, tokens=totals.tokens + self._first_tokens(slice(0, steps)))
+        if totals.time_ms <= 0:
+            return {}
+        found = {"barrier_idle_fraction": idle_fraction(totals), "tokens_per_second": tokens_per_second(totals)}
+        return {"elsewhere": {"window": other, "steps": float(steps), **found}}
 
     def _accounts(self, phases: Mapping[Phase, BarrierAccounts]) -> BarrierAccounts:
         """The accounts of the phases that lie in the window: its ends are ends of phases."""

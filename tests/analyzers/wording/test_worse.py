@@ -6,7 +6,7 @@ import pytest
 
 from lbal.analyzers.metrics import METRICS, measure
 from lbal.analyzers.result.result import Run
-from lbal.analyzers.wording.findings import replay_headline
+from lbal.analyzers.wording.verdict import replay_headline
 from lbal.cli.reports.page.figures import _best
 
 
