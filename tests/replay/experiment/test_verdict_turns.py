@@ -26,8 +26,8 @@ def trace_of(seed: int) -> Trace:
 
 def replayed(seed: int, window: str, policies=POLICIES, **options):
     return lbal.replay(
-        trace_of(seed), policies=policies, dp_size=4, max_num_seqs=8, step_model="paper-release", arrivals="backlog",
-        window=window, **options,
+        trace_of(seed), policies=policies, dp_size=4, max_num_seqs=8, arrivals="backlog",
+        window=window, **{"step_model": "paper-release", **options},
     )  # fmt: skip
 
 
@@ -97,3 +97,12 @@ def test_the_whole_run_has_no_other_window_where_all_enter_at_once():
     result = lbal.replay(trace_of(6), policies=POLICIES, dp_size=4, max_num_seqs=40, arrivals="backlog", pool=160)
     for run in result.as_dict()["runs"]:
         assert "elsewhere" not in run
+
+
+def test_the_other_window_counts_the_tokens_that_prompts_give():
+    arguments = {"prefill": "vllm", "step_model": None}
+    told = {window: replayed(6, window, **arguments).as_dict() for window in ("all", "admissions")}
+    for run in told["all"]["runs"]:
+        idle, rate = figures(told["admissions"], run["label"])
+        assert run["elsewhere"]["barrier_idle_fraction"] == pytest.approx(idle)
+        assert run["elsewhere"]["tokens_per_second"] == pytest.approx(rate)
