@@ -76,6 +76,7 @@ class PrefillUsed(Struct, frozen=True):
     mixes: bool
     chunks: bool
     padding: Literal["never", "largest", "half-full"]
+    kv: Literal["growth", "reserve"]
 
 
 class ReplayConfig(Config, frozen=True, kw_only=True):

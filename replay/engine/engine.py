@@ -18,7 +18,7 @@ from lbal.analyzers.registry import guarded, what_was_raised
 from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArrays, Trace, TraceMeta
 from lbal.replay.engine import loop
 from lbal.replay.engine.compiling import Rules, compiled_loop
-from lbal.replay.engine.mixed import Mixed, Moments, check_prefill
+from lbal.replay.engine.mixed import Mixed, Moments, Preempted, check_prefill
 from lbal.replay.engine.mixed_loop import MixedRows
 from lbal.replay.policy.policy import Binding, Policy
 from lbal.replay.policy.view import View
@@ -62,6 +62,8 @@ class Replay:
     start_ms: FloatArray
     """(S,) when each step started."""
     step_ms: FloatArray
+    preempted: Preempted | None
+    """Of a replay with prefill."""
     moments: Moments
     """The steps in which each request was admitted, gave its first token and ended."""
     waited_steps: IntArray
@@ -208,7 +210,9 @@ def replay(
         statistics = policy.statistics(view.memory)
     moments = _moments(requests) if mixed is None else mixed.moments()
     return replace(
-        _result(workload, cluster, policy, binding, conditions, requests, moments, trajectory), statistics=statistics
+        _result(workload, cluster, policy, binding, conditions, requests, moments, trajectory),
+        statistics=statistics,
+        preempted=None if mixed is None else mixed.preempted,
     )
 
 
@@ -307,17 +311,19 @@ def _check(workload: Workload, cluster: Cluster, policy: Policy, conditions: Con
                 parameter="dp_size",
             )
     if cluster.kv_capacity is not None:
-        _check_capacity(workload, cluster.kv_capacity, conditions.drift)
+        _check_capacity(workload, cluster, conditions.drift)
     if cluster.prefill is not None:
         check_prefill(cluster.prefill, workload, cluster)
 
 
-def _check_capacity(workload: Workload, kv_capacity: int, drift: Drift) -> None:
+def _check_capacity(workload: Workload, cluster: Cluster, drift: Drift) -> None:
     largest = drift.largest_load(workload.prompt_tokens, workload.output_tokens)
-    if (largest > kv_capacity).any():
-        request = int(np.argmax(largest > kv_capacity))
+    capacity = cluster.admission_capacity
+    of_them = f" (of {cluster.kv_capacity}, with the watermark)" if capacity != cluster.kv_capacity else ""
+    if (largest > capacity).any():
+        request = int(np.argmax(largest > capacity))
         raise UsageError(
-            f"{kv_capacity} tokens can never hold request {workload.request_id[request]} of "
+            f"{capacity:.0f} tokens{of_them} can never hold request {workload.request_id[request]} of "
             f"{workload.source} ({workload.prompt_tokens[request]} prompt + {workload.output_tokens[request]} output "
             f"tokens), expected at least {largest.max()}",
             parameter="kv_capacity",
@@ -332,7 +338,7 @@ def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> l
         prompt_tokens=drift.entering_load(prompts),
         output_tokens=np.array(outputs, np.int64),
         growing_steps=drift.growing_steps(prompts, outputs),
-        reserved_tokens=drift.largest_load(prompts, outputs),
+        reserved_tokens=drift.entering_load(prompts) if cluster.grows else drift.largest_load(prompts, outputs),
         arrival_ms=conditions.arrival_ms(workload) if arriving.is_timed else np.zeros(0),
         arrived_step=np.full(count, loop.NONE, np.int64),
         joined=np.arange(count),
@@ -345,6 +351,7 @@ def _requests(workload: Workload, cluster: Cluster, conditions: Conditions) -> l
         next_queued=np.zeros(count, np.int64),
         prefill_tokens=np.array(prompts, np.int64) if prefills else np.zeros(0, np.int64),
         computed_tokens=np.zeros(count if prefills else 0, np.int64),
+        given_tokens=np.zeros(count if prefills else 0, np.int64),
     )
 
 
@@ -488,7 +495,7 @@ def _settings(cluster: Cluster, conditions: Conditions, policy: Policy, binding:
         selects=policy.selects,
         work_conserving=policy.work_conserving,
         target=arriving.in_flight or conditions.pool_size(cluster.dp_size),
-        kv_capacity=np.inf if cluster.kv_capacity is None else float(cluster.kv_capacity),
+        kv_capacity=cluster.admission_capacity,
         coefficients_ms=model.coefficients_ms,
         drift=conditions.drift.per_step,
         stale_ms=stale_ms,
@@ -581,6 +588,7 @@ def _result(
         accounts=trajectory.accounts(),
         start_ms=start_ms,
         step_ms=step_ms,
+        preempted=None,
         moments=moments,
         waited_steps=moments.admitted_step - requests.arrived_step,
         also=tuple(trajectory.accounts(index) for index in range(1, 1 + len(trajectory.also))),

@@ -103,6 +103,8 @@ class Requests(NamedTuple):
     """Tokens to compute before it decodes; this and the next are empty without prefill."""
     computed_tokens: IntArray
     """As many of them are computed."""
+    given_tokens: IntArray
+    """Tokens that it gave before it was preempted, to be computed with its prompt; empty without prefill."""
 
 
 class Slots(NamedTuple):
@@ -566,6 +568,8 @@ def _leave_out_those_on_their_way(view: View, requests: Requests, state: State, 
             view.tokens_waiting[rank] -= prompt_tokens
             continue
         generated = max(step - view.behind[rank] - requests.admitted_step[request], 0)
+        if settings.prefills:
+            generated = max(generated, requests.given_tokens[request])
         if generated < requests.output_tokens[request]:
             grown = min(generated, requests.growing_steps[request])
             view.num_running[rank] -= 1

@@ -32,6 +32,14 @@ class Moments(NamedTuple):
     """With which it gave its last."""
 
 
+class Preempted(NamedTuple):
+    """What preemptions cost."""
+
+    preemptions: int
+    recomputed_tokens: int
+    """Tokens of prompts, and such that had been given, that were computed again."""
+
+
 @dataclass(frozen=True)
 class Mixed:
     """The prefill of a replay: what the loop works on beside what it has without, before its first step."""
@@ -55,6 +63,9 @@ class Mixed:
             chunks=rule.chunks,
             mixes=rule.mixes,
             padding=PADDINGS.index(padding),
+            grows=rule.grows and np.isfinite(view.kv_capacity),
+            fewest_first=rule.victim == "fewest",
+            kv_capacity=view.kv_capacity,
         )
         release = compiled_release(type(rule))
         return cls(_ranks(rule, cluster, state, lanes, view), prompts, lanes, _rows(cluster.dp_size), prefill, release)
@@ -94,6 +105,12 @@ class Mixed:
         """When each request was admitted, gave its first token and ended."""
         return Moments(self.prompts.first_chunk_step, self.prompts.first_token_step, self.prompts.last_step)
 
+    @property
+    def preempted(self) -> Preempted:
+        """How often requests were preempted, and what that cost."""
+        counts = self.lanes.counts
+        return Preempted(int(counts[mixed_loop.PREEMPTIONS]), int(counts[mixed_loop.RECOMPUTED]))
+
 
 def check_prefill(rule: PrefillRule, workload: Workload, cluster: Cluster) -> None:
     """Raise `UsageError` for requests that could never be served under a rule."""
@@ -125,7 +142,9 @@ def check_prefill(rule: PrefillRule, workload: Workload, cluster: Cluster) -> No
 
 
 def _prompts(count: int) -> mixed_loop.Prompts:
-    return mixed_loop.Prompts(*(np.zeros(count, np.int64) for _ in mixed_loop.Prompts._fields))
+    prompts = mixed_loop.Prompts(*(np.zeros(count, np.int64) for _ in mixed_loop.Prompts._fields))
+    prompts.first_chunk_step.fill(loop.NONE)
+    return prompts
 
 
 def _lanes(workload: Workload, cluster: Cluster, state: loop.State, *, immediate: bool) -> mixed_loop.Lanes:
@@ -140,6 +159,10 @@ def _lanes(workload: Workload, cluster: Cluster, state: loop.State, *, immediate
         partial=np.full(ranks, loop.NONE, np.int64),
         decoding=zeros(),
         prompt_not_decoding=zeros(),
+        given_not_decoding=zeros(),
+        prompt_bound=zeros(),
+        given_bound=zeros(),
+        preempted=np.zeros(ranks, np.bool_),
         prefill_tokens=zeros(),
         prefill_pairs=np.zeros(ranks),
         stalls=np.zeros(ranks, np.bool_),

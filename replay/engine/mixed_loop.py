@@ -11,7 +11,10 @@ Joining, routing and the signals of policies are those of the loop without prefi
 4. The step lasts C + C_x + max_g((a*L_g + b*n_g + p*q_g + e*A_g) / speed_g) + b_mean*mean(n): L and n of the requests
    that decode in it, q the prompt tokens of a rank, A the pairs of a query and a key in their attention, C_x only with
    prefill. With padding every rank computes as many requests as the one that has most.
-5. A decode gives one token; the last chunk of a prompt gives the first one, so o tokens take o - 1 decodes more. Those
+5. Where KV tokens are not reserved but taken as they come, requests are preempted before a step until those of every
+   rank fit on it. A preempted one returns to the head of its rank's queue and computes its prompt and the tokens it
+   gave anew; with pool binding it keeps its slot.
+6. A decode gives one token; the last chunk of a prompt gives the first one, so o tokens take o - 1 decodes more. Those
    with all their tokens leave.
 
 A rank's requests age in its own rounds of decoding, which stand still while its decodes stall: calendars are by rank
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from lbal.analyzers.barrier.step_time import mixed_rank_time, mixed_step_time
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.engine.loop import (
+    ADMITTED,
     COMPLETED,
     DONE,
     FIRST_FULL_STEP,
@@ -57,8 +61,9 @@ from lbal.replay.engine.loop import (
 from lbal.replay.policy.view import NOW_MS, STEP, View
 from lbal.replay.prefill.ranks import Ranks
 
-PREFILLED, FINISHED, NUM_COUNTS = range(3)
-"""Indices into `Lanes.counts`: prompt tokens of this step, and prompts that it ends."""
+PREFILLED, FINISHED, BEGUN, PREEMPTIONS, RECOMPUTED, NUM_COUNTS = range(6)
+"""Indices into `Lanes.counts`: prompt tokens of this step, and prompts that it ends; of the whole run, how often a
+prompt was begun and a request was preempted, and the tokens that were computed again for that."""
 NOT_YET = 1 << 62
 """The round in which a request that does not decode was admitted: no round is as late."""
 NEVER, LARGEST, HALF_FULL = range(3)
@@ -72,12 +77,20 @@ class Prefill(NamedTuple):
     chunks: bool
     mixes: bool
     padding: int
+    grows: bool
+    """Whether KV tokens are taken as they come, and requests preempted where there is no room; reserved otherwise."""
+    fewest_first: bool
+    """Whether those that have given fewest tokens are preempted first; those begun last otherwise."""
+    kv_capacity: float
+    """KV tokens that fit on a rank; `Settings.kv_capacity` is what an admission may fill."""
 
 
 class Prompts(NamedTuple):
     """Per request, shape (N,): the slot that it holds, and the steps in which it began and ended."""
 
     slot: IntArray
+    order: IntArray
+    """The how many-th prompt that was begun was this; 0 before."""
     first_chunk_step: IntArray
     first_token_step: IntArray
     last_step: IntArray
@@ -93,7 +106,15 @@ class Lanes(NamedTuple):
     """The slot whose prompt is computed in part, -1 for none."""
     decoding: IntArray
     prompt_not_decoding: IntArray
-    """Entering loads of the requests that hold a slot and do not decode yet."""
+    """Entering loads of the requests that hold a slot and do not decode."""
+    given_not_decoding: IntArray
+    """Steps of growth that they have behind them."""
+    prompt_bound: IntArray
+    """Entering loads of those of whose prompt nothing is computed: they hold no KV tokens."""
+    given_bound: IntArray
+    """Steps of growth that these have behind them."""
+    preempted: NDArray[np.bool_]
+    """Whether a request was preempted before this step: then no other is begun in it."""
     prefill_tokens: IntArray
     """Prompt tokens of this step."""
     prefill_pairs: FloatArray
@@ -157,7 +178,9 @@ def run(
                 return status
             for index in range(running, counters[RUNNING]):
                 _bind(requests, prompts, slots, state, lanes, slots.free[index])
-        if not _release(release, shown_ranks, view, ranks, requests, slots, state, lanes, settings):
+        if prefill.grows:
+            _make_room(view, requests, prompts, slots, state, lanes, settings, prefill)
+        if not _release(release, shown_ranks, view, ranks, requests, prompts, state, lanes, settings, prefill):
             following = NONE if settings.untimed else _next_arrival(requests, state, settings)
             if following == NONE:
                 return STUCK
@@ -172,7 +195,7 @@ def run(
             status = _join(choose, shown, view, requests, state, settings, end_ms, False)
             if status != DONE:
                 return status
-        _advance(view, requests, prompts, slots, state, lanes, settings, end_ms)
+        _advance(view, requests, prompts, slots, state, lanes, settings, prefill, end_ms)
         clock[STEP] += 1
         clock[NOW_MS] = end_ms
     return DONE
@@ -185,6 +208,7 @@ def _bind(requests: Requests, prompts: Prompts, slots: Slots, state: State, lane
     prompts.slot[request] = slot
     requests.admitted_step[request] = NOT_YET
     lanes.prompt_not_decoding[rank] += requests.prompt_tokens[request]
+    lanes.prompt_bound[rank] += requests.prompt_tokens[request]
     if lanes.queued[rank] == 0:
         state.queue_head[rank] = request
     else:
@@ -201,19 +225,24 @@ def _release(
     view: View,
     ranks: Ranks,
     requests: Requests,
-    slots: Slots,
+    prompts: Prompts,
     state: State,
     lanes: Lanes,
     settings: Settings,
+    prefill: Prefill,
 ) -> bool:
     """Ask the rule who may prefill; false where no rank has anything to do."""
     decoding, could = 0, False
     for rank in range(view.dp_size):
         ranks.has_partial[rank] = lanes.partial[rank] != NONE
-        ranks.could_prefill[rank] = ranks.has_partial[rank] or _fits_next(view, requests, state, lanes, settings, rank)
+        ranks.could_prefill[rank] = ranks.has_partial[rank] or _fits_next(
+            view, requests, prompts, state, lanes, settings, prefill, rank
+        )
         ranks.may_prefill[rank] = True
         ranks.free_slots[rank] = view.max_num_seqs - lanes.decoding[rank] - ranks.has_partial[rank]
-        ranks.resident_tokens[rank] = _resident(state, lanes, settings, rank)
+        ranks.resident_tokens[rank] = (
+            _resident(state, lanes, settings, rank) if prefill.grows else float(state.reserved[rank])
+        )
         decoding += lanes.decoding[rank]
         could = could or ranks.could_prefill[rank]
     if decoding == 0 and not could:
@@ -225,21 +254,181 @@ def _release(
 
 
 @register_jitable
-def _fits_next(view: View, requests: Requests, state: State, lanes: Lanes, settings: Settings, rank: int) -> bool:
+def _fits_next(
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    state: State,
+    lanes: Lanes,
+    settings: Settings,
+    prefill: Prefill,
+    rank: int,
+) -> bool:
     """Whether a rank has a queued request that has a slot or could get one, with room for it."""
-    if lanes.queued[rank] == 0:
+    if lanes.queued[rank] == 0 or lanes.preempted[rank]:
         return False
+    if settings.immediate and state.num_running[rank] >= view.max_num_seqs:
+        return False
+    request = state.queue_head[rank]
+    if prefill.grows:
+        grown = min(requests.given_tokens[request], requests.growing_steps[request])
+        needed = requests.prompt_tokens[request] + settings.drift * grown
+        return bool(_resident(state, lanes, settings, rank) + needed <= settings.kv_capacity)
     if not settings.immediate:
         return True
-    needed = requests.reserved_tokens[state.queue_head[rank]]
-    has_room = state.reserved[rank] + needed <= settings.kv_capacity
-    return bool(has_room and state.num_running[rank] < view.max_num_seqs)
+    return bool(state.reserved[rank] + requests.reserved_tokens[request] <= settings.kv_capacity)
 
 
 @register_jitable
 def _resident(state: State, lanes: Lanes, settings: Settings, rank: int) -> float:
-    """KV tokens that the requests of a rank hold whose prompts were begun."""
-    return float(state.reserved[rank])
+    """KV tokens of the requests of a rank whose prompts were begun; those prompts count whole."""
+    prompts = state.prompt_running[rank] - lanes.prompt_bound[rank]
+    return float(prompts + settings.drift * (state.generated[rank] - lanes.given_bound[rank]))
+
+
+@register_jitable
+def _make_room(
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    slots: Slots,
+    state: State,
+    lanes: Lanes,
+    settings: Settings,
+    prefill: Prefill,
+) -> None:
+    """Preempt requests until the KV tokens of every rank fit on it. The last one of a rank always does."""
+    for rank in range(view.dp_size):
+        lanes.preempted[rank] = False
+        while _resident(state, lanes, settings, rank) > prefill.kv_capacity:
+            slot = _victim(view, requests, prompts, slots, prefill, rank)
+            _preempt(view, requests, prompts, slots, state, lanes, settings, slot)
+            lanes.preempted[rank] = True
+        state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
+        _reserve(view, state, settings, prefill, rank)
+
+
+@register_jitable
+def _reserve(view: View, state: State, settings: Settings, prefill: Prefill, rank: int) -> None:
+    """Where KV tokens are taken as they come: what admissions count as taken."""
+    if prefill.grows:
+        state.reserved[rank] = np.int64(np.ceil(state.prompt_running[rank] + settings.drift * state.generated[rank]))
+    view.free_kv[rank] = settings.kv_capacity - state.reserved[rank]
+
+
+@register_jitable
+def _victim(view: View, requests: Requests, prompts: Prompts, slots: Slots, prefill: Prefill, rank: int) -> int:
+    """The slot of the request of a rank that is preempted next, of those whose prompts were begun."""
+    best, best_given = NONE, 0
+    this_round = np.int64(view.clock[STEP]) - view.behind[rank]
+    for slot in range(len(slots.request)):
+        request = slots.request[slot]
+        if request == NONE or slots.rank[slot] != rank or prompts.order[request] == 0:
+            continue
+        decodes = requests.admitted_step[request] != NOT_YET
+        given = this_round - requests.admitted_step[request]
+        if prefill.fewest_first and not decodes:
+            continue
+        if best == NONE:
+            better = True
+        elif prefill.fewest_first and given != best_given:
+            better = given < best_given
+        else:
+            better = prompts.order[request] > prompts.order[slots.request[best]]
+        if better:
+            best, best_given = slot, given
+    return best
+
+
+@register_jitable
+def _preempt(
+    view: View,
+    requests: Requests,
+    prompts: Prompts,
+    slots: Slots,
+    state: State,
+    lanes: Lanes,
+    settings: Settings,
+    slot: int,
+) -> None:
+    """Put a request back to the head of its rank's queue: its KV tokens go, the tokens that it gave are kept."""
+    request, rank = slots.request[slot], slots.rank[slot]
+    growing, computed = requests.growing_steps[request], requests.computed_tokens[request]
+    this_round = np.int64(view.clock[STEP]) - view.behind[rank]
+    prompt = requests.prompt_tokens[request]
+    lanes.counts[PREEMPTIONS] += 1
+    if requests.admitted_step[request] == NOT_YET:
+        lanes.partial[rank] = NONE
+        lanes.counts[RECOMPUTED] += computed
+        state.prefill_pending[rank] += computed
+    else:
+        given = this_round - requests.admitted_step[request]
+        _take_out(requests, slots, lanes, slot, given)
+        state.growing[rank] -= given < growing
+        lanes.decoding[rank] -= 1
+        lanes.prompt_not_decoding[rank] += prompt
+        lanes.given_not_decoding[rank] += min(given, growing)
+        requests.prefill_tokens[request] += given - requests.given_tokens[request]
+        requests.given_tokens[request] = given
+        lanes.counts[RECOMPUTED] += requests.prefill_tokens[request]
+        state.prefill_pending[rank] += requests.prefill_tokens[request]
+    requests.computed_tokens[request] = 0
+    requests.admitted_step[request] = NOT_YET
+    prompts.order[request] = 0
+    lanes.prompt_bound[rank] += prompt
+    lanes.given_bound[rank] += min(requests.given_tokens[request], growing)
+    if settings.immediate:
+        _lose_slot(requests, prompts, slots, state, lanes, slot)
+    if lanes.queued[rank] == 0:
+        state.queue_tail[rank] = request
+    else:
+        requests.next_queued[request] = state.queue_head[rank]
+    state.queue_head[rank] = request
+    lanes.queued[rank] += 1
+
+
+@register_jitable
+def _take_out(requests: Requests, slots: Slots, lanes: Lanes, slot: int, given: int) -> None:
+    """Take a request that decodes out of the calendars of its rank."""
+    request, rank, length = slots.request[slot], slots.rank[slot], lanes.ending.shape[1]
+    output, growing = requests.output_tokens[request], requests.growing_steps[request]
+    admitted = requests.admitted_step[request]
+    _unlink(lanes.ending, slots.next_ending, rank, (admitted + output - 1) % length, slot)
+    if given < growing < output:
+        _unlink(lanes.grown, slots.next_grown, rank, (admitted + growing - 1) % length, slot)
+
+
+@register_jitable
+def _unlink(calendar: IntArray, following: IntArray, rank: int, bucket: int, slot: int) -> None:
+    """Take a slot out of the list of a bucket."""
+    if calendar[rank, bucket] == slot:
+        calendar[rank, bucket] = following[slot]
+        return
+    before = calendar[rank, bucket]
+    while following[before] != slot:
+        before = following[before]
+    following[before] = following[slot]
+
+
+@register_jitable
+def _lose_slot(requests: Requests, prompts: Prompts, slots: Slots, state: State, lanes: Lanes, slot: int) -> None:
+    """Immediate binding: a preempted request waits without a slot, as before its first chunk."""
+    request, rank = slots.request[slot], slots.rank[slot]
+    prompt = requests.prompt_tokens[request]
+    grown = min(requests.given_tokens[request], requests.growing_steps[request])
+    state.prompt_running[rank] -= prompt
+    state.generated[rank] -= grown
+    lanes.prompt_not_decoding[rank] -= prompt
+    lanes.given_not_decoding[rank] -= grown
+    lanes.prompt_bound[rank] -= prompt
+    lanes.given_bound[rank] -= grown
+    state.num_running[rank] -= 1
+    state.tokens_waiting[rank] += prompt
+    requests.rank[request] = NONE
+    state.counters[ADMITTED] -= 1
+    state.counters[RUNNING] -= 1
+    slots.free[state.counters[RUNNING]] = slot
+    slots.request[slot] = NONE
 
 
 @register_jitable
@@ -285,11 +474,11 @@ def _form_batch(
     ranks.started[rank] = 0
     if lanes.partial[rank] != NONE:
         left -= _run_chunk(requests, slots, state, lanes, lanes.partial[rank], left)
-    while left > 0 and _fits_next(view, requests, state, lanes, settings, rank):
+    while left > 0 and _fits_next(view, requests, prompts, state, lanes, settings, prefill, rank):
         request = state.queue_head[rank]
         if not prefill.chunks and requests.prefill_tokens[request] > left:
             break
-        _begin(view, requests, prompts, slots, state, lanes, settings, request, rank)
+        _begin(view, requests, prompts, slots, state, lanes, settings, prefill, request, rank)
         ranks.started[rank] += 1
         left -= _run_chunk(requests, slots, state, lanes, prompts.slot[request], left)
     ranks.left_behind[rank] = lanes.partial[rank] != NONE or lanes.queued[rank] > 0
@@ -304,6 +493,7 @@ def _begin(
     state: State,
     lanes: Lanes,
     settings: Settings,
+    prefill: Prefill,
     request: int,
     rank: int,
 ) -> None:
@@ -318,7 +508,18 @@ def _begin(
         requests.admitted_step[request] = NOT_YET
         state.tokens_waiting[rank] -= requests.prompt_tokens[request]
         lanes.prompt_not_decoding[rank] += requests.prompt_tokens[request]
-    prompts.first_chunk_step[request] = step
+        grown = min(requests.given_tokens[request], requests.growing_steps[request])
+        state.generated[rank] += grown
+        lanes.given_not_decoding[rank] += grown
+        state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
+        _reserve(view, state, settings, prefill, rank)
+    else:
+        lanes.prompt_bound[rank] -= requests.prompt_tokens[request]
+        lanes.given_bound[rank] -= min(requests.given_tokens[request], requests.growing_steps[request])
+    if prompts.first_chunk_step[request] == NONE:
+        prompts.first_chunk_step[request] = step
+    lanes.counts[BEGUN] += 1
+    prompts.order[request] = lanes.counts[BEGUN]
     state.counters[LAST_ADMISSION_STEP] = step
 
 
@@ -366,7 +567,7 @@ def _record_step(
         if not lanes.stalls[rank]:
             running = lanes.decoding[rank]
             prompts = state.prompt_running[rank] - lanes.prompt_not_decoding[rank]
-            tokens = prompts + settings.drift * state.generated[rank]
+            tokens = prompts + settings.drift * (state.generated[rank] - lanes.given_not_decoding[rank])
         computed_for = largest if pads and not prefills else running
         rows.kv_tokens[row, rank] = tokens
         rows.num_running[row, rank] = running
@@ -394,6 +595,7 @@ def _advance(
     state: State,
     lanes: Lanes,
     settings: Settings,
+    prefill: Prefill,
     end_ms: float,
 ) -> None:
     """One token for every decode that did not stall and every prompt that ended; those that are complete leave."""
@@ -406,7 +608,7 @@ def _advance(
         _start_decoding(view, requests, prompts, slots, state, lanes, settings, end_ms, lanes.finished[index])
     for rank in range(view.dp_size):
         state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
-        view.free_kv[rank] = settings.kv_capacity - state.reserved[rank]
+        _reserve(view, state, settings, prefill, rank)
 
 
 @register_jitable
@@ -468,9 +670,11 @@ def _start_decoding(
     request, rank = slots.request[slot], slots.rank[slot]
     step = np.int64(view.clock[STEP])
     output, growing = requests.output_tokens[request], requests.growing_steps[request]
-    prompts.first_token_step[request] = step
     lanes.prompt_not_decoding[rank] -= slots.prompt_tokens[slot]
-    given = 1
+    lanes.given_not_decoding[rank] -= min(requests.given_tokens[request], growing)
+    given = requests.given_tokens[request] + 1
+    if given == 1:
+        prompts.first_token_step[request] = step
     state.generated[rank] += given <= growing
     admitted = step + 1 - view.behind[rank] - given
     requests.admitted_step[request] = admitted

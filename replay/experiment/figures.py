@@ -64,6 +64,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
             "uses_true_lengths": policy.uses_true_lengths,
             "step_ms_mean": fold.totals.time_ms / len(fold),
             **windowed.of_run,
+            **({} if replayed.preempted is None else {"preempted": replayed.preempted._asdict()}),
             **({"unavailable": dict.fromkeys(BOUNDS, WITHHELD)} if replayed.prefills else {}),
             **windowed.elsewhere,
         },

@@ -101,7 +101,7 @@ class Scenario:
             pace=self._pace(trace) if arriving.is_timed else None,
             slots_were_filled=sized,
         )
-        return [*load, *window_note(config, runs)]
+        return [*load, *_preemptions(runs), *window_note(config, runs)]
 
     def _pace(self, trace: Trace) -> Pace:
         """At what rate requests arrive, and at what rate they would load the ranks."""
@@ -119,3 +119,14 @@ class Scenario:
         cv = "" if arriving.kind == "poisson" else f",{arriving.cv:g}"
         rate = arriving.rate_per_s
         return Pace(span_ms, rate, rate * suggested, f"--arrivals {arriving.kind}:{{:.3g}}{cv}", of_trace=False)
+
+
+def _preemptions(runs: Sequence[Run]) -> list[str]:
+    """How often requests lost their KV tokens for want of room, of the runs in which any did."""
+    told = [(run.label, run.details.get("preempted", {})) for run in runs]
+    return [
+        f"{label}: requests were preempted {lost['preemptions']:,} times for want of KV room, "
+        f"and {lost['recomputed_tokens']:,} tokens computed again"
+        for label, lost in told
+        if lost.get("preemptions")
+    ]

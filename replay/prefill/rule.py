@@ -30,6 +30,8 @@ class PrefillRule(Parametrised):
     left_out: ClassVar[str]
     """What of the engine's own rule is not in it."""
     padding: ClassVar[Padding] = "never"
+    victim: ClassVar[Literal["last", "fewest"]] = "last"
+    """Whom it preempts for want of room: who was begun last, or who decodes and has given fewest tokens."""
     memory: ClassVar[Memory] = Memory()
     """What it keeps between steps, by name; all starts at 0."""
 
@@ -42,6 +44,17 @@ class PrefillRule(Parametrised):
     def chunks(self) -> bool:
         """Whether a prompt may be computed in parts over several steps."""
         return True
+
+    @property
+    def grows(self) -> bool:
+        """Whether KV tokens are taken as they come, and requests preempted for want of room; else admission reserves
+        the largest load of a request."""
+        return False
+
+    @property
+    def free_share(self) -> float:
+        """Share of the KV space that admissions leave free, where KV tokens are taken as they come."""
+        return 0.0
 
     @abstractmethod
     def rank_budget(self, dp_size: int) -> int:
@@ -65,6 +78,7 @@ class PrefillRule(Parametrised):
             "mixes": self.mixes,
             "chunks": self.chunks,
             "padding": self.padding,
+            "kv": "growth" if self.grows else "reserve",
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lbal.replay.policy.compilable import frugal
 from lbal.replay.policy.named import Memory, parameters_of
@@ -17,7 +17,7 @@ class AtomPrefill(PrefillRule):
 
     With more than one rank prompts are held back until all ranks could prefill and their pending tokens fill `fill` of
     their budgets. Bounds end the wait: `ttft` steps, `partial` steps where a prompt was begun, `stall` steps in which
-    no more tokens came, a rank that could and uses `kv` of its KV space, nobody that decodes.
+    no more tokens came, a rank that could and uses `kv_high` of its KV space, nobody that decodes.
     """
 
     name: ClassVar[str] = "atom"
@@ -36,18 +36,25 @@ class AtomPrefill(PrefillRule):
     ttft: int = 30
     partial: int = 8
     stall: int = 3
-    kv: float = 0.9
+    kv_high: float = 0.9
+    kv: Literal["growth", "reserve"] = "growth"
+    """`growth` preempts who was begun last where there is no room; `reserve` keeps room for all tokens."""
     interval: int = 0
     """Steps of decoding after any rank's prefill."""
 
     def __post_init__(self) -> None:
         steps = min(self.ttft, self.partial, self.stall)
-        if self.budget < 1 or steps < 1 or self.interval < 0 or not (0 < self.fill <= 1 and 0 < self.kv <= 1):
+        if self.budget < 1 or steps < 1 or self.interval < 0 or not (0 < self.fill <= 1 and 0 < self.kv_high <= 1):
             raise ValueError(
                 f"budget={self.budget}, ttft={self.ttft}, partial={self.partial}, stall={self.stall}, "
-                f"interval={self.interval}, fill={self.fill:g}, kv={self.kv:g}: expected at least 1 token and 1 step, "
-                "an interval of at least 0, and shares above 0 up to 1"
+                f"interval={self.interval}, fill={self.fill:g}, kv_high={self.kv_high:g}: expected at least 1 token, "
+                "1 step, an interval of 0, and shares above 0 up to 1"
             )
+
+    @property
+    def grows(self) -> bool:
+        """As `kv` says."""
+        return self.kv == "growth"
 
     @property
     def mixes(self) -> bool:
@@ -95,7 +102,7 @@ def is_worth_a_step(ranks: Ranks) -> bool:
         decoding += ranks.decoding[rank]
         pending += ranks.pending_tokens[rank]
         begun |= ranks.has_partial[rank]
-        full |= ranks.could_prefill[rank] and ranks.resident_tokens[rank] >= parameters[P.kv] * ranks.kv_capacity
+        full |= ranks.could_prefill[rank] and ranks.resident_tokens[rank] >= parameters[P.kv_high] * ranks.kv_capacity
     first = memory[M.asked] == 0
     memory[M.asked] = 1.0
     if first or could == 0 or decoding == 0 or full or memory[M.held] >= parameters[P.ttft]:

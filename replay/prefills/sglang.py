@@ -26,9 +26,11 @@ class SglangPrefill(PrefillRule):
     name: ClassVar[str] = "sglang"
     source: ClassVar[str] = "SGLang 0.5.23: managers/scheduler.py, managers/prefill_delayer.py, server_args.py"
     left_out: ClassVar[str] = (
-        "radix cache, max_prefill_tokens beside the chunk, speculative decoding, the delayer's trigger by queue"
+        "radix cache, max_prefill_tokens beside the chunk, speculative decoding, the delayer's trigger by queue, room "
+        "that admission keeps for the tokens to come (new_token_ratio)"
     )
     padding: ClassVar[Padding] = "half-full"
+    victim: ClassVar[Literal["last", "fewest"]] = "fewest"
     memory: ClassVar[Memory] = Memory(delayed=1, largest_batch=1, waited=1, rounds=1)
     """Passes held back in a row; most prompts that a rank began in a step; whether the slots were waited for; steps of
     decoding still to come."""
@@ -47,6 +49,8 @@ class SglangPrefill(PrefillRule):
     """`prefill-decode-interval`: steps of decoding after any rank's prefill."""
     mixed: bool = False
     """`enable-mixed-chunk`: decodes go on beside the prompts, within the chunk."""
+    kv: Literal["growth", "reserve"] = "growth"
+    """`growth` retracts who has given fewest tokens where there is no room; `reserve` keeps room for all tokens."""
 
     def __post_init__(self) -> None:
         if self.chunk < 0 or self.max_delay < 1 or self.interval < 0 or not 0 <= self.watermark <= 1:
@@ -54,6 +58,11 @@ class SglangPrefill(PrefillRule):
                 f"chunk={self.chunk}, max_delay={self.max_delay}, interval={self.interval}, "
                 f"watermark={self.watermark:g}: expected at least 0 tokens, 1 pass and 0 steps, and a share from 0 to 1"
             )
+
+    @property
+    def grows(self) -> bool:
+        """As `kv` says."""
+        return self.kv == "growth"
 
     @property
     def mixes(self) -> bool:

@@ -35,13 +35,27 @@ class VllmPrefill(PrefillRule):
     """`max_num_batched_tokens`; 0 for the default of the GPU."""
     interval: int = 1
     """`prefill-schedule-interval`: prefill in steps that it divides."""
+    kv: Literal["growth", "reserve"] = "growth"
+    """`growth` preempts who was begun last where there is no room, as the engine; `reserve` keeps room for all."""
+    watermark: float = 0.0
+    """Share of the KV space that new requests leave free under `kv=growth`."""
 
     def __post_init__(self) -> None:
-        if self.budget < 0 or self.interval < 1:
+        if self.budget < 0 or self.interval < 1 or not 0 <= self.watermark < 1:
             raise ValueError(
-                f"budget={self.budget}, interval={self.interval}: expected at least 1 token (or 0, as the GPU has it) "
-                "and an interval of at least 1"
+                f"budget={self.budget}, interval={self.interval}, watermark={self.watermark:g}: expected at least 1 "
+                "token (or 0, as the GPU has it), an interval of at least 1, and a share from 0 to below 1"
             )
+
+    @property
+    def grows(self) -> bool:
+        """As `kv` says."""
+        return self.kv == "growth"
+
+    @property
+    def free_share(self) -> float:
+        """The watermark."""
+        return self.watermark
 
     def rank_budget(self, dp_size: int) -> int:
         """As it is given, else the default of the GPU."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,20 @@ class Cluster:
     """How prompts are computed; None for a cluster that only decodes."""
     padding: bool | None = None
     """Whether ranks are padded to one another; None for what the rule's engine does."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether KV tokens are taken as they come, and requests preempted for want of room."""
+        return self.prefill is not None and self.prefill.grows and self.kv_capacity is not None
+
+    @property
+    def admission_capacity(self) -> float:
+        """KV tokens of a rank that admissions may fill; infinite without a limit."""
+        if self.kv_capacity is None:
+            return math.inf
+        if self.prefill is None or not self.prefill.grows:
+            return float(self.kv_capacity)
+        return float(math.floor(self.kv_capacity * (1 - self.prefill.free_share)))
 
     @property
     def prefill_record(self) -> dict[str, Any]:

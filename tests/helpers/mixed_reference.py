@@ -25,6 +25,8 @@ class Prompt:
     """How far the prompt of a request has come."""
 
     computed: int = 0
+    order: int = 0
+    """The how many-th prompt that was begun was this; 0 before."""
     first_token_ms: float = 0.0
 
 
@@ -50,7 +52,14 @@ class MixedReferenceEngine(ReferenceEngine):
         """Pool binding: those that hold a slot, and of whose prompt nothing is computed."""
         self.behind = [0 for _ in self.ranks]
         self.batches = [Batch() for _ in self.ranks]
+        self.preempted = [False for _ in self.ranks]
+        self.first_chunk: dict[int, float] = {}
+        """When the first chunk of each request ran."""
+        self.begun = self.preemptions = self.recomputed = 0
+        self.limit = cluster.admission_capacity
         self.asked = self._ranks()
+        if cluster.grows:
+            self.view.reserved_tokens[:] = [request.entering(self.drift) for request in self.requests]
         self.view = self.view._replace(per_prefill_token_ms=cluster.step_model.per_prefill_token_s * 1e3)
         self.prefill_tokens: list[list[int]] = []
         self.prefill_pairs: list[list[float]] = []
@@ -64,6 +73,9 @@ class MixedReferenceEngine(ReferenceEngine):
                     self._admit_selected()
                 else:
                     self._admit_in_order()
+            if self.cluster.grows:
+                for index in range(len(self.ranks)):
+                    self._make_room(index)
             could = [self._could_prefill(index) for index in range(len(self.ranks))]
             if not any(self.decoding) and not any(could):
                 following = self._next_arrival()
@@ -94,9 +106,57 @@ class MixedReferenceEngine(ReferenceEngine):
         if not self.immediate:
             self.bound[rank].append(request)
 
+    def _fits(self, request: Request, rank: Rank) -> bool:
+        if not self.cluster.grows:
+            return super()._fits(request, rank)
+        taken = np.ceil(sum(other.load(self.drift) for other in rank.active))
+        return len(rank.active) < self.cluster.max_num_seqs and taken + request.entering(self.drift) <= self.limit
+
     def _next_fits(self, index: int) -> bool:
-        line = self._line(index)
-        return bool(line) and (not self.immediate or self._fits(line[0], self.ranks[index]))
+        line, rank = self._line(index), self.ranks[index]
+        if not line or self.preempted[index]:
+            return False
+        if self.cluster.grows:
+            has_slot = not self.immediate or len(rank.active) < self.cluster.max_num_seqs
+            return has_slot and self._resident(index) + line[0].load(self.drift) <= self.limit
+        return not self.immediate or self._fits(line[0], rank)
+
+    def _started(self, index: int) -> list[Request]:
+        return [r for r in self.ranks[index].active if self.prompts[r.index].order > 0]
+
+    def _resident(self, index: int) -> float:
+        return sum(r.load(self.drift) for r in self._started(index))
+
+    def _make_room(self, index: int) -> None:
+        self.preempted[index] = False
+        while self._resident(index) > self.capacity:
+            self._preempt(self._victim(index), index)
+            self.preempted[index] = True
+
+    def _victim(self, index: int) -> Request:
+        if self.rule.victim == "last":
+            return max(self._started(index), key=lambda r: self.prompts[r.index].order)
+        return min(self.decoding[index], key=lambda r: (r.generated, -self.prompts[r.index].order))
+
+    def _preempt(self, request: Request, index: int) -> None:
+        prompt, rank = self.prompts[request.index], self.ranks[index]
+        self.preemptions += 1
+        if request in self.decoding[index]:
+            self.decoding[index].remove(request)
+            self.recomputed += request.prompt + request.generated
+        else:
+            self.partial[index] = None
+            self.recomputed += prompt.computed
+        prompt.computed = prompt.order = 0
+        request.admitted_step = FAR
+        if self.immediate:
+            rank.active.remove(request)
+            request.rank = -1
+            self.admitted -= 1
+        self._line(index).insert(0, request)
+
+    def _to_compute(self, request: Request) -> int:
+        return request.prompt + request.generated
 
     def _could_prefill(self, index: int) -> bool:
         return self.partial[index] is not None or self._next_fits(index)
@@ -112,7 +172,8 @@ class MixedReferenceEngine(ReferenceEngine):
             asked.decoding[index] = len(self.decoding[index])
             begun = len(self.decoding[index]) + (self.partial[index] is not None)
             asked.free_slots[index] = self.cluster.max_num_seqs - begun
-            asked.resident_tokens[index] = sum(r.reserved(self.drift) for r in rank.active)
+            reserved = sum(r.reserved(self.drift) for r in rank.active)
+            asked.resident_tokens[index] = self._resident(index) if self.cluster.grows else reserved
         asked.may_prefill[:] = True
         self.rule.release(asked)
         return [True] * len(self.ranks) if not any(self.decoding) else asked.may_prefill.tolist()
@@ -121,7 +182,8 @@ class MixedReferenceEngine(ReferenceEngine):
         return [*self.ranks[index].active, *self.ranks[index].queue]
 
     def _pending(self, requests: Iterable[Request]) -> int:
-        return sum(r.prompt - self.prompts[r.index].computed for r in requests)
+        prefilling = (r for r in requests if not any(r in part for part in self.decoding))
+        return sum(self._to_compute(r) - self.prompts[r.index].computed for r in prefilling)
 
     def _batch(self, index: int) -> Batch:
         batch, begun = Batch(), 0
@@ -130,13 +192,15 @@ class MixedReferenceEngine(ReferenceEngine):
             left -= self._chunk(partial, index, left, batch)
         while left > 0 and self._next_fits(index):
             request = self._line(index)[0]
-            if not self.rule.chunks and request.prompt > left:
+            if not self.rule.chunks and self._to_compute(request) > left:
                 break
             self._line(index).pop(0)
             if self.immediate:
                 self._admit(request, index)
-            request.admitted_ms = self.now_ms
+            self.first_chunk.setdefault(request.index, self.now_ms)
             begun += 1
+            self.begun += 1
+            self.prompts[request.index].order = self.begun
             left -= self._chunk(request, index, left, batch)
         self.asked.started[index] = begun
         self.asked.left_behind[index] = self.partial[index] is not None or bool(self._line(index))
@@ -144,11 +208,11 @@ class MixedReferenceEngine(ReferenceEngine):
 
     def _chunk(self, request: Request, index: int, left: int, batch: Batch) -> int:
         prompt = self.prompts[request.index]
-        took = min(request.prompt - prompt.computed, left)
+        took = min(self._to_compute(request) - prompt.computed, left)
         batch.tokens += took
         batch.pairs += sum(prompt.computed + nth + 0.5 for nth in range(took))
         prompt.computed += took
-        if prompt.computed == request.prompt:
+        if prompt.computed == self._to_compute(request):
             batch.ended.append(request)
             self.partial[index] = None
         else:
@@ -212,7 +276,8 @@ class MixedReferenceEngine(ReferenceEngine):
                 for request in self.decoding[index]:
                     self._give_token(request, rank, end_ms)
             for request in self.batches[index].ended:
-                self.prompts[request.index].first_token_ms = end_ms
+                prompt = self.prompts[request.index]
+                prompt.first_token_ms = prompt.first_token_ms or end_ms
                 self.decoding[index].append(request)
                 self._give_token(request, rank, end_ms)
                 request.admitted_step = self.step + 1 - self.behind[index] - request.generated
@@ -229,6 +294,9 @@ class MixedReferenceEngine(ReferenceEngine):
     def _show(self, eligible: list[bool]) -> None:
         self.view.behind[:] = self.behind
         super()._show(eligible)
+        if self.cluster.grows:
+            for index, rank in enumerate(self.ranks):
+                self.view.free_kv[index] = self.limit - np.ceil(sum(r.load(self.drift) for r in rank.active))
         self.view.admitted_step[:] = [request.admitted_step for request in self.requests]
 
     def _copy_signals(self) -> None:

@@ -18,7 +18,7 @@ CLOCK = StepTimeModel("clock", shared_s=STEP_MS / 1e3, per_token_s=0.0)
 
 
 def served(rule: str, requests, *, ranks: int = 1, slots: int = 8, binding="immediate", capacity=None) -> Replay:
-    """A replay of (step of arrival, rank, prompt tokens, output tokens), each sent to that rank."""
+    """A replay of (step of arrival, rank, prompt tokens, output tokens), each sent to that rank if bound on arrival."""
     steps, where, prompts, outputs = (np.array(column) for column in zip(*requests, strict=True))
     workload = Workload(
         source="by hand",
@@ -29,7 +29,8 @@ def served(rule: str, requests, *, ranks: int = 1, slots: int = 8, binding="imme
         recorded_rank=where.astype(np.int64),
     )
     cluster = Cluster(ranks, slots, CLOCK, capacity, parse_prefill(rule))
-    return replay(workload, cluster, parse_policy("recorded"), Conditions(binding=binding))
+    policy = "recorded" if binding == "immediate" else "round-robin"
+    return replay(workload, cluster, parse_policy(policy), Conditions(binding=binding))
 
 
 def steps_of(rule: str, requests, **where) -> list[str]:

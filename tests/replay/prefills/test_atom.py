@@ -44,7 +44,7 @@ def test_the_rest_of_a_prompt_is_held_back_for_less():
 def test_a_full_kv_space_ends_the_wait():
     requests = [*PAIR, (2, 0, 5, 2)]
     assert steps_of("atom:budget=10", requests, ranks=2, capacity=26)[2] == "0+1 0+1"
-    assert steps_of("atom:budget=10,kv=0.5", requests, ranks=2, capacity=26)[2] == "5+0 0+1"
+    assert steps_of("atom:budget=10,kv_high=0.5,kv=reserve", requests, ranks=2, capacity=26)[2] == "5+0 0+1"
 
 
 def test_one_rank_waits_for_nobody():
