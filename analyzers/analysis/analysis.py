@@ -10,6 +10,7 @@ import polars as pl
 
 from lbal.analyzers.analysis.accounting import Accounting, accounted, totals
 from lbal.analyzers.analysis.active import Growth, active_requests
+from lbal.analyzers.analysis.own_model import has_measured_times, own_model
 from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes
 from lbal.analyzers.barrier.bounds import Admissions, bound_fractions
 from lbal.analyzers.barrier.clock import Starts
@@ -82,10 +83,10 @@ def analyze_steps(
     """The accounts and metrics of a trace that has steps.
 
     The model is, in this order: the one given, the one that made a replayed trace, the one fitted to measured rank
-    times, the default; what prefill takes depends on the system so much that a default does not tell it. `growth`
-    is that of a replayed trace; None is one token per step. Steps with gaps are left out, and counted in the notes.
-    `energy` makes the view of energy that goes with the model in the end, `speeds` gives ranks of that model other
-    speeds, and `bands` asks for the ranges of headline figures over what is known of the models. Raises
+    times or step times, the default; what prefill takes depends on the system so much that a default does not tell it.
+    `growth` is that of a replayed trace; None is one token per step. Steps with gaps are left out, and counted in the
+    notes. `energy` makes the view of energy that goes with the model in the end, `speeds` gives ranks of that model
+    other speeds, and `bands` asks for the ranges of headline figures over what is known of the models. Raises
     `InputError` where no step is whole and `UsageError` for a window that cannot be.
     """
     known = known_part(trace)
@@ -94,7 +95,8 @@ def analyze_steps(
     measured = steps.tells("compute_ms")
     told = explained(steps, default) if measured and known.lacks is None else None
     if model is None:
-        model = model_in_header(trace) or (default.without_prefill() if told is None else told.model)
+        model, chosen_notes = _suited_model(trace, known, default.without_prefill(), told)
+        notes += chosen_notes
         model = model if speeds is None else speeds(model)
     told_model, model = model, known.model(model)
     view = None if energy is None else energy(told_model)
@@ -171,6 +173,20 @@ def analyze_steps(
     )
 
 
+def _suited_model(
+    trace: Trace, known: KnownPart, default: StepTimeModel, told: RankTimes | None
+) -> tuple[StepTimeModel, list[str]]:
+    """The model of a trace for which none is given, and notes where it was fitted to step times."""
+    in_header = model_in_header(trace)
+    if in_header is not None:
+        return in_header, []
+    if told is not None:
+        return told.model, []
+    if known.is_whole and trace.meta.no_barrier is None and has_measured_times(trace):
+        return own_model(trace, default)
+    return default, []
+
+
 def _with_told_speeds(model: StepTimeModel, told: RankTimes | None) -> StepTimeModel:
     """The model with the speeds that measured rank times tell, unless it has some."""
     if told is None or model.rank_speeds:
@@ -179,8 +195,10 @@ def _with_told_speeds(model: StepTimeModel, told: RankTimes | None) -> StepTimeM
 
 
 def _why_nothing_is_provable(model: StepTimeModel, told: RankTimes) -> str:
-    """Why measured rank times prove nothing on other placements; empty where they do."""
-    if model.name == FITTED and not told.constant_is_known:
+    """Why measured rank times prove nothing on other placements; empty where they do, or where a model was given."""
+    if model.name != FITTED:
+        return ""
+    if not told.constant_is_known:
         return "the part of rank times that no load explains is not known"
     if told.unknown_speeds and not model.rank_speeds:
         unknown = told.unknown_speeds

@@ -29,7 +29,7 @@ import numpy as np
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.barrier.mixed_work import common_times_ms, rank_times_ms
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
-from lbal.analyzers.barrier.whole_steps import whole_steps
+from lbal.analyzers.barrier.whole_steps import whole_blocks
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
 from lbal.analyzers.calibration.robust_fit import RobustFit
 from lbal.analyzers.calibration.step_times import MOST_CELLS as MOST_CELLS_OF_STEP_TIMES
@@ -37,6 +37,7 @@ from lbal.analyzers.calibration.step_times import settle_step_times
 from lbal.analyzers.calibration.telling_apart import MOST_CELLS, why_not_told
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.errors import InputError
+from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
 
 FEWEST_STEPS = 50
@@ -151,7 +152,7 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
     Raises `InputError` with the reason where the trace has no measured times or cannot tell the coefficients.
     """
     source = trace.meta.source
-    steps, notes = _measured_steps(trace)
+    steps, notes = measured_steps(trace)
     fit = _fit(steps, source)
     intervals, factors, most_noise = uncertainty(fit)
     _refuse_vague(fit, intervals, source)
@@ -189,7 +190,11 @@ def _held_out(steps: StepArrays, source: str) -> tuple[Errors | None, list[str]]
     return _errors(steps.part(slice(cut, None)), _plain_model(early)), []
 
 
-def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
+def measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
+    """The steps of a trace that a model is fitted to, evenly spaced ones of very many, and notes on them.
+
+    Raises `InputError` where there are none with times, or a replay made them.
+    """
     source = trace.meta.source
     if not trace.num_steps:
         raise InputError(source, "it has no steps", expected="recorded steps with step_ms or compute_ms")
@@ -198,18 +203,19 @@ def _measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
         raise InputError(
             source, f"its times were made by a replay with {made_by}", expected="times measured on a real system"
         )
-    steps, notes = whole_steps(trace.step_arrays(), trace.meta.source)
-    if steps.compute_ms is None and steps.step_ms is None:
+    whole, notes = whole_blocks(blocks_of(trace), trace.meta.source)
+    measured = whole.tells("compute_ms")
+    if not measured and not whole.tells("step_ms"):
         raise InputError(source, "no step has a time", expected="recorded steps with step_ms or compute_ms")
+    most_cells = MOST_CELLS if measured else MOST_CELLS_OF_STEP_TIMES
+    every = -(-len(whole) * whole.dp_size // most_cells)
+    steps = whole.thinned(every)
     if steps.prefill_tokens is not None and (np.isnan(steps.prefill_tokens).any() or not steps.prefill_tokens.any()):
         if np.isnan(steps.prefill_tokens).any():
             notes.append("some steps do not tell their prefill_tokens: prefill is left out of the fit")
         steps = replace(steps, prefill_tokens=None)
-    most_cells = MOST_CELLS if steps.compute_ms is not None else MOST_CELLS_OF_STEP_TIMES
-    every = -(-len(steps) * steps.dp_size // most_cells)
     if every > 1:
-        notes.append(f"fitted on every {every}th of {len(steps):,} steps")
-        steps = steps.part(slice(None, None, every))
+        notes.append(f"fitted on every {every}th of {len(whole):,} steps")
     return steps, notes
 
 

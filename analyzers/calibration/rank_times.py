@@ -31,7 +31,7 @@ from lbal.analyzers.calibration.telling_apart import (
 )
 from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
 from lbal.analyzers.statistics.long_series import LongSeries
-from lbal.analyzers.trace.step_blocks import StepBlocks, joined
+from lbal.analyzers.trace.step_blocks import StepBlocks, joined, thinned
 from lbal.analyzers.trace.trace import StepArrays
 
 TELLING = 0.1
@@ -188,8 +188,7 @@ def _evenly(steps: StepBlocks) -> tuple[StepArrays, float]:
         if block.prefill_tokens is not None:
             is_told &= not np.isnan(block.prefill_tokens).any()
             is_some |= bool(block.prefill_tokens.any())
-        # An array of rows, not a slice of them, which would keep the whole block in memory.
-        parts.append(block if stride == 1 else block.part(np.arange(-row % stride, len(block), stride)))
+        parts.append(thinned(block, row, stride))
         row += len(block)
     found = joined(parts, -(-row // stride))
     return found if is_told and is_some else replace(found, prefill_tokens=None), extra_ms.median()

@@ -76,6 +76,16 @@ class StepBlocks:
             return self
         return self.replaced(lambda: self._within(start, stop), max(stop - start, 0))
 
+    def thinned(self, stride: int) -> StepArrays:
+        """The first of every `stride` steps, in memory."""
+        if stride == 1:
+            return self.joined()
+        parts, row = [], 0
+        for steps in self.blocks():
+            parts.append(thinned(steps, row, stride))
+            row += len(steps)
+        return joined(parts, -(-row // stride))
+
     def series(self, value: Callable[[StepArrays], NDArray[Any]]) -> NDArray[Any]:
         """(S,) one value of each step."""
         found, row = np.empty(0), 0
@@ -118,6 +128,12 @@ class StepBlocks:
     @cached_property
     def _together(self) -> StepArrays:
         return joined(self, self.count)
+
+
+def thinned(steps: StepArrays, first_row: int, stride: int) -> StepArrays:
+    """Of a block that begins with this row of all steps, those whose row is a multiple of the stride."""
+    # An array of rows, not a slice of them, which would keep the whole block in memory.
+    return steps if stride == 1 else steps.part(np.arange(-first_row % stride, len(steps), stride))
 
 
 def joined(parts: Iterable[StepArrays], count: int) -> StepArrays:

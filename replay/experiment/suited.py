@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from lbal.analyzers.analysis.analysis import model_in_header
-from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
-from lbal.analyzers.barrier.whole_steps import whole_steps
-from lbal.analyzers.calibration.calibration import calibrate, predicted_step_ms, step_errors
-from lbal.analyzers.calibration.rank_times import explained
-from lbal.analyzers.errors import InputError
+from lbal.analyzers.analysis.own_model import has_measured_times, own_model
+from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.models.choice import ModelChoice
-from lbal.analyzers.trace.step_blocks import StepBlocks
-from lbal.analyzers.trace.trace import StepArrays, Trace
-from lbal.analyzers.wording.numbers import count, listed, percent
+from lbal.analyzers.trace.trace import Trace
+from lbal.analyzers.wording.numbers import count, listed
 from lbal.replay.policy.policy import Binding
 from lbal.replay.scenario.workload import NO_RANK, Workload
 
@@ -57,61 +51,9 @@ def suited_model(trace: Trace, models: ModelChoice, dp_size: int, max_num_seqs: 
     default = models.default_step_model(max_num_seqs)
     model = model_in_header(trace)
     if model is None:
-        model, notes = _calibrated(trace, default) if _has_measured_times(trace) else (default, [])
+        model, notes = own_model(trace, default) if has_measured_times(trace) else (default, [])
     model, lost = _for_ranks(model, dp_size)
     return models.with_speeds(model), [*notes, *lost]
-
-
-def _has_measured_times(trace: Trace) -> bool:
-    if not trace.num_steps or trace.meta.kind != "recorded":
-        return False
-    steps = trace.step_arrays()
-    return any(times is not None and not np.isnan(times).all() for times in (steps.step_ms, steps.compute_ms))
-
-
-def _calibrated(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, list[str]]:
-    """The model fitted to a trace, or one that stands in for it, with the reason."""
-    try:
-        found = calibrate(trace, FITTED)
-    except InputError as error:
-        model, which = _stand_in(trace, default)
-        reason = f"the step model could not be calibrated on the trace: {error.problem}"
-        return model, [f"{reason}; {which}, --step-model names another"]
-    notes = [f"step model {found.quality}", *found.warnings]
-    if found.is_poor and (other := _median_error(_whole(trace), default)) < found.errors.median:
-        return default, [
-            *notes,
-            f"{default.name} is taken instead: it misses half of the step times by less than {percent(other)}, "
-            f"the calibrated one by less than {percent(found.errors.median)}",
-        ]
-    return found.model, notes
-
-
-def _stand_in(trace: Trace, default: StepTimeModel) -> tuple[StepTimeModel, str]:
-    """The fit of the rank times that `analyze` shows, if nearer to the steps, else the default; which it is."""
-    neither = default, f"{default.name} is taken, so idle is not that of the trace"
-    try:
-        steps = _whole(trace)
-    except InputError:
-        return neither
-    if steps.compute_ms is None:
-        return neither
-    fitted = explained(StepBlocks.of(steps), default).model
-    if _median_error(steps, fitted) >= _median_error(steps, default):
-        return neither
-    return fitted, "the fit of its rank times is taken, whose coefficients are not sure"
-
-
-def _whole(trace: Trace) -> StepArrays:
-    """The steps that a model is fitted to."""
-    return whole_steps(trace.step_arrays(), trace.meta.source)[0]
-
-
-def _median_error(steps: StepArrays, model: StepTimeModel) -> float:
-    """Relative error of a model in half of the measured step times; infinite where only rank times were measured."""
-    if steps.step_ms is None:
-        return np.inf
-    return step_errors(steps.step_ms, predicted_step_ms(steps, model)).median
 
 
 def _for_ranks(model: StepTimeModel, dp_size: int) -> tuple[StepTimeModel, list[str]]:

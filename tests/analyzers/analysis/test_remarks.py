@@ -6,6 +6,7 @@ import json
 
 import lbal
 from lbal.analyzers.barrier.step_time import StepTimeModel
+from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
 
 
 def trace_of(tmp_path, steps, **header):
@@ -21,7 +22,11 @@ def notes_of(trace, **options):
 
 def test_a_model_that_takes_longer_than_the_steps_took_is_named(tmp_path):
     step = {"step_ms": 12.5, "kv_tokens": [40, 20], "num_running": [4, 2]}
-    (note,) = notes_of(trace_of(tmp_path, [step] * 3))
+    trace = trace_of(tmp_path, [step] * 3)
+    (note,) = notes_of(trace)
+    assert "are taken, so idle is not that of this system" in note
+    assert "the model itself takes 28.3 ms for steps that took 12.5 ms (medians)" in note
+    (note,) = notes_of(trace, step_model=DEFAULT_STEP_MODEL)
     assert note.startswith(
         "the step model takes 28.3 ms for steps that took 12.5 ms (medians): its idle is not that of"
     )

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 
 import lbal
+from lbal.analyzers.analysis import own_model
+from lbal.analyzers.analysis.own_model import OWN_C
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.models.step_models import DEFAULT_STEP_MODEL
 from lbal.analyzers.trace.trace import Trace, TraceMeta
 from lbal.analyzers.trace.writing.native import write_native
 from lbal.cli.main import run
 from lbal.replay.engine.engine import replay as engine_replay
-from lbal.replay.experiment import suited
 from lbal.replay.policy.policy import parse_policy
 from lbal.replay.scenario.cluster import Cluster, Conditions
 from lbal.replay.scenario.workload import Workload
@@ -130,10 +131,26 @@ def test_times_that_no_load_explains_leave_the_default_model_and_a_note():
     trace = recorded_run(0, StepTimeModel("light", 0.02, 60e-9, 100e-6))
     times = np.full(trace.num_steps, 30.0)
     result = lbal.replay(with_step_times(trace, times), policies=["recorded"])
-    assert result.config["step_model"]["name"] == DEFAULT_STEP_MODEL
+    assert result.config["step_model"]["name"] == OWN_C.format(DEFAULT_STEP_MODEL)
     (note,) = [note for note in result.notes if "could not be calibrated" in note]
     assert "its times do not grow with KV tokens or requests" in note
-    assert f"{DEFAULT_STEP_MODEL} is taken, so idle is not that of the trace, --step-model names another" in note
+    assert f"a and b of {DEFAULT_STEP_MODEL} are taken, so idle is not that of this system" in note
+    assert note.endswith("(medians), --step-model names another")
+
+
+@pytest.mark.parametrize("model", [None, StepTimeModel("heavy", 0.008, 150e-9, 500e-6)], ids=["not told", "told"])
+def test_step_times_alone_give_analysis_and_replay_one_model_and_the_same_idle(model):
+    """Of the sample they do not tell a; of the other trace they do, so that its idle is near the true one."""
+    trace = lbal.read_trace(SKEWED) if model is None else recorded_run(0, model, noise=0.01, count=800)
+    times = trace.step_arrays().step_ms
+    bare = with_step_times(trace, times)
+    analysed, replayed = lbal.analyze(bare), lbal.replay(bare, policies=["recorded"])
+    assert analysed.config["step_model"] == replayed.config["step_model"]
+    assert idle_of(replayed).value == pytest.approx(idle_of(analysed).value, abs=TOLERANCE_POINTS / 100)
+    shared = set(analysed.notes) & set(replayed.notes)
+    assert any("step model" in note and "calibrated" in note for note in shared)
+    if model is not None:
+        assert idle_of(analysed).value == pytest.approx(idle_of(lbal.analyze(trace)).value, abs=0.015)
 
 
 def test_a_poor_fit_is_said_to_be_poor():
@@ -150,10 +167,11 @@ def test_a_poor_fit_gives_way_to_a_default_that_misses_less(monkeypatch):
     times = trace.step_arrays().step_ms
     assert times is not None
     rough = with_step_times(trace, times * np.random.default_rng(1).lognormal(0.0, 0.25, len(times)))
-    monkeypatch.setattr(suited, "_median_error", lambda _trace, _model: 0.01)
-    result = lbal.replay(rough, policies=["recorded"])
-    assert result.config["step_model"]["name"] == DEFAULT_STEP_MODEL
-    assert any(note.startswith(f"{DEFAULT_STEP_MODEL} is taken instead: it misses half") for note in result.notes)
+    monkeypatch.setattr(own_model, "_median_error", lambda _trace, _model: 0.01)
+    taken = OWN_C.format(DEFAULT_STEP_MODEL)
+    for result in (lbal.replay(rough, policies=["recorded"]), lbal.analyze(rough)):
+        assert result.config["step_model"]["name"] == taken
+        assert any(note.startswith(f"{taken} is taken instead: it misses half") for note in result.notes)
 
 
 def test_recorded_is_left_out_where_it_cannot_be_replayed_and_a_note_says_why():
