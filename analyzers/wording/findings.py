@@ -18,6 +18,7 @@ EXPLAINS_ALONE = 0.8
 """A cause of at least this share of the idle is its cause."""
 CANCELS = 0.005
 """A cause this much larger than the idle is told with the one that cancels it."""
+UNSEEN = "This is of the ranks that are there: with the others idle is no less, and what was avoidable is not known."
 
 
 WITHHELD_WITH_PREFILL = (
@@ -107,6 +108,9 @@ def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
     idle = run.metrics["barrier_idle_fraction"]
     if not run.headroom:
         return ["What other placement could have avoided is not known: the trace lacks one of the loads."]
+    are_unseen = "ranks_seen" in run.details
+    if idle.value <= SMALLEST_SHARE and are_unseen:
+        return [f"No rank-time of the ranks that are there is idle ({idle.basis}). {UNSEEN}"]
     if idle.value <= SMALLEST_SHARE:
         return [f"No rank-time is idle: there is nothing to recover ({idle.basis})."]
     unavoidable, avoidable = (run.headroom[f"{name}_idle_fraction"].value for name in ("unavoidable", "avoidable"))
@@ -119,6 +123,8 @@ def analysis_headroom(run: Run, *, lengths_known: bool) -> list[str]:
             f"at least {percent(unavoidable)} was unavoidable and at most {percent(avoidable)} avoidable by placement"
         )
     found = [f"Of {percent(idle.value)} idle ({idle.basis}), {bound} (modelled)."]
+    if are_unseen:
+        found.append(UNSEEN)
     if not lengths_known:
         found.append("The trace does not tell which requests were active when; with that, more may prove unavoidable.")
     return found

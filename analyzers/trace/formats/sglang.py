@@ -11,7 +11,6 @@ import polars as pl
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import MANGLED, PIECE_BYTES, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
-from lbal.analyzers.trace.reading.own_counts import numbers_agree
 from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
 from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
 from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, BatchLines, is_plain_dp, with_accepted
@@ -134,11 +133,6 @@ def _passes(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: 
     runs = runs_of(Numbered(**{name: columns[name] for name in ("run", "rank", "step", "time_ms")}), LATE_STEPS)
     records.skip(WRONG_STEP, int(runs.is_wrong.sum()))
     columns = _only({**columns, "run": runs.run.astype(np.float64)}, ~runs.is_wrong)
-    if NO_BARRIER in records.facts.config and not numbers_agree(
-        *(columns[name] for name in ("rank", "step", "time_ms"))
-    ):
-        records.alignment, records.resolution = "time", "sampled"  # each copy of the server counts its own passes
-        records.gaps_are_idle = False
     prefill = ~np.isnan(columns["prefill_tokens"])
     lines = RankLines(
         **{name: columns[name] for name in ("run", "rank", "step", "num_running", "kv_tokens", "tokens_per_request")},

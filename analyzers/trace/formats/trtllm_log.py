@@ -47,6 +47,7 @@ PADDED = (
     "with attention DP, TensorRT-LLM pads a rank without work with a dummy request, and rows without num_dummy (before "
     "PR 16323) count it: 1 request may be none"
 )
+WITH_CONTEXT = "the rows have no num_ctx_requests: requests in context are not told apart from those that decode"
 FIELDS = (
     b"iter",
     b"global_rank",
@@ -90,7 +91,7 @@ class TrtllmLogReader(LogReader):
         """The rows of all ranks. A device time stands one row late: it goes to the row before, of the same rank."""
         rows, tables = _Rows(), []
         lines = LineShapes(MARKS, rows.fields, rows.place, len(FIELDS))
-        tells_dummies = False
+        tells_dummies = tells_context = False
         for data in plain_blocks(source):
             found = lines.read(data)
             records.skip(MANGLED, found.mangled())
@@ -98,6 +99,7 @@ class TrtllmLogReader(LogReader):
                 records.facts.engine_version = version[1].decode()
             if len(found.row):
                 tells_dummies |= b"num_dummy" in data
+                tells_context |= b"num_ctx_requests" in data
                 tables.append(np.column_stack([found.places, found.values]))
         if not tables:
             return
@@ -115,6 +117,8 @@ class TrtllmLogReader(LogReader):
             records.note(RANK_0_ONLY.format(int(ranks[0])))
         elif not tells_dummies and (columns["num_running"] == 1).any():
             records.note(PADDED)
+        if not tells_context:
+            records.note(WITH_CONTEXT)
         if np.isfinite(columns["step_ms"]).any():
             records.note(WAITS)
         has_use = bool(np.isfinite(columns["kv_fraction"]).any())
@@ -158,6 +162,8 @@ def _columns(table: FloatArray) -> dict[str, FloatArray]:
     scheduled, dummies, in_context = (
         told[name] for name in (b"num_scheduled_requests", b"num_dummy", b"num_ctx_requests")
     )
+    if np.isnan(in_context).all():  # a log that never tells them; of one that does, a row without is damaged
+        in_context = np.zeros(len(scheduled))
     return {
         "rank": _either(told[b"rank"], told[b"global_rank"]),
         "step": told[b"iter"],

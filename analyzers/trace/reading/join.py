@@ -19,10 +19,11 @@ from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.trace.reading.align import Aligned, by_step, by_time
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.line_clock import one_clock
+from lbal.analyzers.trace.reading.own_counts import numbers_agree
 from lbal.analyzers.trace.reading.rank_steps import Alignment
 from lbal.analyzers.trace.reading.rotation import LogPart, RotatedLog, rotated_logs, rotated_stems
 from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
-from lbal.analyzers.trace.trace import LOADS, FloatArray, Resolution, StepArrays, Trace, TraceMeta
+from lbal.analyzers.trace.trace import LOADS, NO_BARRIER, FloatArray, Resolution, StepArrays, Trace, TraceMeta
 
 FILES_SHOWN = 16
 NO_RANK = "records without a rank"
@@ -70,6 +71,8 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
         raise InputError(label, f"has no records of a known rank{_counted(report.excluded)}", expected="some")
     records = _one_run(records, reader, options, report)
     alignment, resolution = _weakest(framed)
+    if alignment == "step" and _count_on_their_own(framed, records):
+        alignment, resolution = "time", "sampled"
     dp_size = _dp_size(framed, records, options, report)
     with_pauses = any(part.records.times_hold_pauses for part in filled)
     if alignment == "step":
@@ -209,6 +212,13 @@ def _weakest(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> tuple[Alignment,
             alignment = "time"
         resolution = max(resolution, part.records.resolution, key=RESOLUTIONS.index)
     return alignment, resolution
+
+
+def _count_on_their_own(framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFrame) -> bool:
+    """Whether ranks that do not wait for one another number steps of their own, as the clock shows."""
+    if not any(NO_BARRIER in part.records.facts.config for part, _frame in framed):
+        return False
+    return not numbers_agree(*(_floats(records, name) for name in ("rank", "step", "time_ms")))
 
 
 def _dp_size(

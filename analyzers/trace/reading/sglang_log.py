@@ -122,10 +122,14 @@ def _table(places: FloatArray, values: FloatArray, is_damaged: float) -> FloatAr
 
 
 def is_plain_dp(data: bytes) -> bool:
-    """Whether ranks are copies of the server: under DP attention no two of them would print the same TP, or none."""
+    """Whether ranks are copies of the server.
+
+    Under DP attention no two of them would print the same TP, or none, and no rank but the first would print TP0.
+    """
     heads = [found[1] for found in islice(HEAD.finditer(data), HEADS_READ)]
-    ranks = {rank for head in heads for rank in RANK.findall(head)[-1:]}
-    return len(ranks) > 1 and {int(tensor) for head in heads for tensor in OF_TENSOR.findall(head)} <= {0}
+    ranks = {int(rank) for head in heads for rank in RANK.findall(head)[-1:]}
+    tensors = {int(tensor) for head in heads for tensor in OF_TENSOR.findall(head)}
+    return tensors <= {0} and (len(ranks) > 1 or (bool(tensors) and max(ranks, default=0) > 0))
 
 
 def with_accepted(columns: dict[str, FloatArray]) -> dict[str, FloatArray]:

@@ -76,6 +76,16 @@ def test_passes_that_each_rank_counts_are_put_side_by_side_by_the_clock(name: st
     assert running.tolist() == [[10, 20]] * 30
 
 
+@pytest.mark.parametrize("apart", [0, APART_IN_PASSES])
+def test_copies_of_the_server_with_a_log_each_are_known_too(apart: int, tmp_path: Path) -> None:
+    lines = plain_dp(apart).splitlines(keepends=True)
+    for rank in TOKENS:
+        (tmp_path / f"server-{rank}.log").write_text("".join(line for line in lines if f"DP{rank} " in line))
+    trace = lbal.read_trace(tmp_path)
+    assert trace.step_arrays().num_running.tolist() == [[10, 20]] * 30
+    assert lbal.analyze(trace).headline.startswith("Barrier idle does not apply: ")
+
+
 def test_tokens_are_told_where_they_are_known(tmp_path: Path) -> None:
     result = lbal.analyze(trace_of(LOGS["plain DP under SGLang"], tmp_path))
     assert "The fullest rank holds 1.500 times the mean KV tokens" in result.headline

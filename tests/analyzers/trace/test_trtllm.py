@@ -159,3 +159,10 @@ def test_rows_of_metrics_count_requests_in_generation(lacks: str, read) -> None:
     batch = record["inflightBatchingStats"] | {"numScheduledRequests": 10, "numContextRequests": 3}
     record["inflightBatchingStats"] = {key: value for key, value in batch.items() if key != lacks}
     assert read(json.dumps(record)).step_arrays().num_running.tolist() == [[7]]
+
+
+def test_rows_that_never_tell_requests_in_context_count_all_and_say_so(read) -> None:
+    trace = read(line("cached", 4, 0, 12, 900).replace("'num_ctx_requests': 0, ", ""))
+    assert trace.step_arrays().num_running.tolist() == [[12]]
+    assert any("not told apart from those that decode" in text for text in trace.meta.warnings)
+    assert not any("not told apart" in text for text in read(line("cached", 4, 0, 12, 900)).meta.warnings)

@@ -81,6 +81,7 @@ def test_ranks_that_no_log_shows_are_unseen_ranks(command: str, logs: Path, caps
     assert ("4 ranks" in said.out) or out
     if command == "analyze":
         assert "a lower bound, of 2 of 4 ranks" in said.out
+        assert "with the others idle is no less, and what was avoidable is not known" in said.out
         assert "the straggler may be on a rank that is not there" in said.err
         assert "lbal replay REQUESTS --dp-size 4 " in said.out
     if out:
