@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbal.analyzers.analysis.comparing import allowed_mismatches, config_changes_of, inputs_of, refuse_mismatch
+from lbal.analyzers.compare.differences import differences
 from lbal.analyzers.compare.gate import Gate, direction_notes, judge, parse_gate
 from lbal.analyzers.compare.pairs import Pair, run_pairs, with_runs
 from lbal.analyzers.errors import Parameter, UsageError, unknown_name
 from lbal.analyzers.result.reading import Stored
 from lbal.analyzers.result.result import Result
 from lbal.analyzers.statistics.student import CONFIDENCE
-from lbal.analyzers.wording.differences import check_headline
+from lbal.analyzers.wording.differences import check_headline, worse_figures
 
 
 def gates_of(fail_on: Sequence[str], warn_on: Sequence[str], *, has_baseline: bool) -> list[Gate]:
@@ -54,23 +55,36 @@ def check(
     stored = with_runs(_stored(head, "head"))
     base = None if baseline is None else with_runs(_stored(baseline, "baseline"))
     pairs, agreed = _pairs(stored, base, allowed, run, base_run)
+    judged = [{**each.as_dict(), "fails": each.fails(strict=strict)} for each in judge(gates, pairs)]
     record = {
         "head": stored.name,
         "baseline": None if base is None else base.name,
         "strict": strict,
         "allowed_mismatches": agreed,
         "config_changes": {} if base is None else config_changes_of(base, stored),
-        "gates": [{**each.as_dict(), "fails": each.fails(strict=strict)} for each in judge(gates, pairs)],
+        "gates": judged,
     }
     return Result(
         command="check",
         inputs=inputs_of([stored, *([] if base is None else [base])]),
         config={"confidence": CONFIDENCE, "settings": settings},
         runs=[],
-        headline=check_headline(record),
+        headline=check_headline(record, _worse(pairs, judged)),
         notes=direction_notes(gates),
         check=record,
     )
+
+
+def _worse(pairs: Sequence[Pair], gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is notably worse than in the baseline, whether a gate asks for it or not, and fails none."""
+    failed = {each["metric"] for each in gates if each["fails"]}
+    found = []
+    for base, head in pairs:
+        if base is None or head is None:
+            continue
+        worse = worse_figures([each.as_dict() for each in differences(base, head)], failed)
+        found += [f"{text} under {head.label}" if len(pairs) > 1 else text for text in worse]
+    return found
 
 
 def _stored(result: Result | Stored, name: str) -> Stored:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lbal.analyzers.compare.differences import differences
-from lbal.analyzers.metrics import METRICS
+from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value
+from lbal.analyzers.wording.verdict import MOST_WORSE, NOTABLY_WORSE, times_worse
 
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
 LEFT_COLUMNS = 3
@@ -105,9 +106,28 @@ def _pair_headline(pair: Mapping[str, Any], *, several: bool) -> str:
         for name in LEADING
         if name in known
     ]
+    worse = worse_figures(pair["differences"])
+    but = f", but {listed(worse)}" if worse else ""
     who = f"{pair['head_run']} against {pair['base_run']}: " if several or pair["head_run"] != pair["base_run"] else ""
-    text = f"{who}{listed(leading)}; of {count(len(pair['differences']), 'metric')} {counts}"
+    text = f"{who}{listed(leading)}{but}; of {count(len(pair['differences']), 'metric')} {counts}"
     return f"{text} (no interval: {short})." if short else f"{text}."
+
+
+def worse_figures(differences: Sequence[Mapping[str, Any]], besides: Collection[str] = LEADING) -> list[str]:
+    """What is more than a tenth worse, or looks so where nothing can judge it, the worst first.
+
+    Of the figures that stand side by side for several runs, without those `besides` which it is told.
+    """
+    known = {each["metric"]: each for each in differences if each["mark"] in ("worse", "not judged")}
+    names = [name for name in names_in("comparison") if name in known and METRICS[name].unit != "steps"]
+    times = {name: times_worse(name, known[name]["head"], known[name]["base"]) for name in names if name not in besides}
+    worst = sorted((name for name in times if times[name] > NOTABLY_WORSE), key=lambda name: -times[name])
+    return [_worse(known[name]) for name in worst[:MOST_WORSE]]
+
+
+def _worse(each: Mapping[str, Any]) -> str:
+    head, base = (_with_unit(each[side], each["unit"]) for side in ("head", "base"))
+    return f"{METRICS[each['metric']].label} of {head} against {base} ({each['mark']})"
 
 
 def missing_notes(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -120,8 +140,8 @@ def missing_notes(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def check_headline(check: Mapping[str, Any]) -> str:
-    """How the check ended, in one sentence."""
+def check_headline(check: Mapping[str, Any], worse: Sequence[str] = ()) -> str:
+    """How the check ended, in one sentence; and, in another, what is notably worse and fails no gate."""
     gates = check["gates"]
     failed = [each for each in gates if each["fails"]]
     unsure = [each for each in gates if each["verdict"] == "inconclusive" and not each["fails"]]
@@ -129,7 +149,8 @@ def check_headline(check: Mapping[str, Any]) -> str:
     text = f"{len(failed)} of {len(gates)} gates failed" if failed else f"No gate failed of {len(gates)}"
     extras = [f"{len(unsure)} inconclusive"] if unsure else []
     extras += [count(len(warned), "warning")] if warned else []
-    return ", ".join([text, *extras]) + "."
+    told = f" Worse by more than a tenth: {listed(list(worse))}." if worse else ""
+    return ", ".join([text, *extras]) + "." + told
 
 
 def gate_status(gate: Mapping[str, Any]) -> str:

@@ -104,16 +104,22 @@ def _times_worse(name: str, run: Run, other: Run) -> float:
     """How many times worse a run is; 1 where a value is missing or no direction is better."""
     if name not in run.metrics or name not in other.metrics:
         return 1.0
-    return times_worse(METRICS[name].better, run.metrics[name].value, other.metrics[name].value)
+    return times_worse(name, run.metrics[name].value, other.metrics[name].value)
 
 
-def times_worse(better: str, ours: float, theirs: float) -> float:
-    """How many times worse one value is than another; 1 where it is not, or no direction is better."""
-    if better == "higher":
-        ours, theirs = theirs, ours
-    if better == "neither" or not ours > theirs:
+def times_worse(name: str, ours: float, theirs: float) -> float:
+    """How many times worse one value of a metric is than another.
+
+    1 where it is not worse, where both print alike, and where no direction is better.
+    """
+    metric = METRICS[name]
+    if shown_value(ours, metric.unit) == shown_value(theirs, metric.unit):
         return 1.0
-    return ours / theirs if theirs > 0 else float("inf")
+    if metric.better == "higher":
+        ours, theirs = theirs, ours
+    if metric.better == "neither" or not ours > theirs:
+        return 1.0
+    return 1 + (ours - theirs) / abs(theirs) if theirs else float("inf")
 
 
 def _valued(run: Run, name: str) -> str:

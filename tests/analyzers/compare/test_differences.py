@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbal.analyzers.analysis.checking import check
 from lbal.analyzers.compare.differences import Difference, corrected, differences
 from lbal.analyzers.compare.intervals import Intervals
 from lbal.analyzers.metrics import METRICS, Measure
-from lbal.analyzers.result.result import Run
+from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.statistics.student import Interval
 from lbal.analyzers.wording.differences import compare_headline, difference_record
 from lbal.cli.main import run as lbal
@@ -350,3 +351,54 @@ def test_the_same_results_give_the_same_bytes(tmp_path, capsys):
         assert lbal(["compare", out, "--json"]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
+
+
+# What got worse stands beside what got better
+
+
+def headlines(**changes: tuple[float, float]) -> tuple[str, str]:
+    """Of `compare` and of `check` with one gate, which passes."""
+    sides = [
+        run_of(barrier_idle_fraction=0.2 - 0.1 * side, **{name: ends[side] for name, ends in changes.items()})
+        for side in (0, 1)
+    ]
+    base, head = (Result("replay", [], {}, [side]) for side in sides)
+    checked = check(head, base, fail_on=["barrier_idle_fraction:+5%"])
+    return compare_headline([difference_record("one.json", *sides)]), checked.headline
+
+
+def test_a_longest_wait_2_4_times_as_long_stands_in_the_headline_of_compare_and_check():
+    compared, checked = headlines(queue_wait_ms_max=(5000.0, 12_000.0))
+    assert (
+        "barrier idle -50.0% (not judged), but queue wait max of 12,000 ms against 5,000.0 ms (not judged);" in compared
+    )
+    assert checked == (
+        "No gate failed of 1. Worse by more than a tenth: queue wait max of 12,000 ms against 5,000.0 ms (not judged)."
+    )
+
+
+@pytest.mark.parametrize("ends", [(5000.0, 5500.0), (5000.0, 4000.0), (0.001, 0.002)])
+def test_what_is_at_most_a_tenth_worse_or_prints_alike_does_not(ends):
+    compared, checked = headlines(queue_wait_ms_max=ends)
+    assert "but" not in compared
+    assert checked == "No gate failed of 1."
+
+
+def test_what_fails_a_gate_is_told_there():
+    base, head = (run_of(barrier_idle_fraction=0.1, queue_wait_ms_max=wait) for wait in (5000.0, 9000.0))
+    sides = [Result("replay", [], {}, [side]) for side in (head, base)]
+    assert check(*sides, fail_on=["queue_wait_ms_max:+5%"]).headline == "1 of 1 gates failed."
+    assert "queue wait max" in check(*sides, fail_on=["queue_wait_ms_max:+90%"]).headline
+
+
+def test_a_value_that_an_interval_calls_worse_is_marked_so():
+    base = run_of(tpot_ms_p99=20.0, repeats=repeats([10.0, 20.0, 30.0]))
+    head = run_of(tpot_ms_p99=40.0, repeats=repeats([30.0, 40.1, 50.0]))
+    record = difference_record("one.json", base, head)
+    assert "but TPOT p99 of 40.00 ms against 20.00 ms (worse);" in compare_headline([record])
+
+
+def test_what_is_not_sure_is_not_told_as_worse():
+    base = run_of(tpot_ms_p99=20.0, repeats=repeats([10.0, 20.0, 30.0]))
+    head = run_of(tpot_ms_p99=30.0, repeats=repeats([50.0, 20.0, 20.0]))
+    assert "but" not in compare_headline([difference_record("one.json", base, head)])
