@@ -10,6 +10,7 @@ from lbal.analyzers.barrier.accounts import BarrierAccounts, account
 from lbal.analyzers.barrier.bounds import unavoidable_idle_ms
 from lbal.analyzers.barrier.clock import StepClock
 from lbal.analyzers.barrier.folded import AccountFold
+from lbal.analyzers.barrier.mixed_work import lacks_pairs
 from lbal.analyzers.barrier.processed import Processed
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.barrier.totals import RunTotals
@@ -45,6 +46,8 @@ class Accounted:
     modelled_rank_ms: float = 0.0
     most_running: int = 0
     """The largest number of running requests of a rank."""
+    lacks_pairs: bool = False
+    """Whether the pairs of some prefill are unknown."""
 
 
 def accounted(
@@ -66,6 +69,7 @@ def accounted(
         modelled = account(block, how.model, measured=False) if how.measured else accounts
         found.modelled_idle_ms += float(modelled.idle_ms.sum())
         found.modelled_rank_ms += float(modelled.dp_size * modelled.step_ms.sum())
+        found.lacks_pairs |= lacks_pairs(block)
         found.most_running = max(found.most_running, int(block.num_running.max()))
         row += len(block)
     return found

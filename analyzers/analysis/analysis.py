@@ -11,6 +11,7 @@ import polars as pl
 from lbal.analyzers.analysis.accounting import Accounting, accounted, totals
 from lbal.analyzers.analysis.active import Growth, active_requests
 from lbal.analyzers.analysis.own_model import has_measured_times, own_model
+from lbal.analyzers.analysis.prefill_notes import prefill_notes
 from lbal.analyzers.analysis.remarks import clock_notes, contradicted_model, undefined_notes
 from lbal.analyzers.barrier.bounds import Admissions, bound_fractions
 from lbal.analyzers.barrier.clock import Starts
@@ -128,6 +129,7 @@ def analyze_steps(
         sampled=trace.meta.resolution != "step",
     )
     notes += [*_notes_on_times(accounts, told), *undefined_notes(accounts)]
+    notes += prefill_notes(accounts.sums, model, measured=measured, lacks_pairs=found.lacks_pairs)
     if recorded and trace.meta.resolution == "step":
         notes += clock_notes(found.clock)
     if recorded and not measured:
@@ -296,6 +298,6 @@ def _request_figures(trace: Trace, starts: Starts | None, rows: slice, window: W
         if "arrival_ms" in requests.columns:
             waited = waited_steps(requests, starts.start_ms)
     figures = request_metrics(requests, waited)
-    if trace.meta.kind == "replayed":
+    if trace.meta.kind == "replayed" and not trace.meta.config.get("prefill"):
         figures = {name: value for name, value in figures.items() if not name.startswith("ttft")}
     return figures

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lbal.analyzers.analysis.look import FULL, RANKS_NAMED, Chosen, Look
-from lbal.analyzers.analysis.prefill_share import prefill_on_some_ranks
+from lbal.analyzers.analysis.prefill_share import prefill_on_some_ranks, uneven_prefill
 from lbal.analyzers.trace.trace import FloatArray
 from lbal.analyzers.wording.numbers import count, listed, percent
 
@@ -145,7 +145,8 @@ def _length(look: Look) -> str | None:
 def _unexplained(look: Look) -> str:
     slow = look.idle.slow_ranks
     if not slow:
-        return "Most idle is not explained by load: look at prefill, hosts and hardware of the stragglers"
+        others = "hosts" if "prefill" in look.idle.causes else "prefill, hosts"
+        return f"Most idle is not explained by load: look at {others} and hardware of the stragglers"
     column = max(slow, key=lambda rank: slow[rank])
     return f"Rank {look.server.ranks[column]} is slow: it takes {slow[column]:.2f} times as long as its load explains"
 
@@ -158,6 +159,7 @@ CAUSES: dict[str, Callable[[Look], str | None]] = {
     "empty": _empty,
     "count": _count,
     "length": _length,
+    "prefill": uneven_prefill,
     "speed": _speed,
     "unexplained": _unexplained,
 }

@@ -183,7 +183,7 @@ def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, m
     (`_most_rank_time_ms`).
     `single` has the steps of the accounts. Never more than the idle there was: rounding and, where rank times are
     measured, the model cannot claim more. Where a single load exceeds what the straggler held, the requests do
-    not fit the steps, and single loads are not used.
+    not fit the steps, and single loads are not used. Of steps with prefill or padding nothing is proven: 0 there.
     """
     if single is not None:
         fits = single.largest <= accounts.max_kv_tokens * (1 + 1e-9) + 1e-6
@@ -191,7 +191,8 @@ def unavoidable_idle_ms(accounts: BarrierAccounts, single: SingleLoads | None, m
     kv_tokens, running, ranks = accounts.total_kv_tokens, accounts.running, accounts.dp_size
     least = least_slowest_ms(kv_tokens, running, single, model, ranks)
     total = _most_rank_time_ms(rank_time(kv_tokens, running, model.coefficients_ms), least, model.slowness(ranks))
-    return np.asarray(np.clip(ranks * least - total, 0.0, np.maximum(accounts.idle_ms, 0.0)))
+    is_plain = (accounts.prefill_ms == 0) & (accounts.padding_ms == 0)
+    return np.asarray(np.clip(ranks * least - total, 0.0, np.where(is_plain, np.maximum(accounts.idle_ms, 0.0), 0.0)))
 
 
 def _most_rank_time_ms(work_ms: FloatArray, largest_ms: FloatArray, slowness: FloatArray) -> FloatArray:

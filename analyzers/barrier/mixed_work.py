@@ -35,6 +35,14 @@ def mixed_work(steps: StepArrays, coefficients_ms: Coefficients) -> MixedWork | 
     return MixedWork(tokens, prefill_time(tokens, pairs, coefficients_ms), coefficients_ms.per_request * padding)
 
 
+def lacks_pairs(steps: StepArrays) -> bool:
+    """Whether some rank prefills in some step and the pairs of its attention are unknown."""
+    if steps.prefill_tokens is None:
+        return False
+    prefills = np.nan_to_num(steps.prefill_tokens) > 0
+    return bool(prefills.any() if steps.prefill_pairs is None else np.isnan(steps.prefill_pairs[prefills]).any())
+
+
 def rank_times_ms(steps: StepArrays, model: StepTimeModel) -> FloatArray:
     """(S, G) what the model says that each rank's own work takes, prefill and padding included, in ms."""
     decode_ms = model.rank_time_ms(steps.kv_tokens, steps.num_running)

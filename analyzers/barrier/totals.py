@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lbal.analyzers.barrier.account_pass import PREFILL
 from lbal.analyzers.barrier.accounts import BarrierAccounts
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.analyzers.trace.trace import FloatArray
@@ -50,6 +51,17 @@ class RunTotals:
     balance_ratio: float = 0.0
     """Over these, as is the next: mean(L)/max(L), and max(L)/mean(L)."""
     imbalance_ratio: float = 0.0
+    prefill_steps: int = 0
+    """Steps in which any rank prefills."""
+    prefill_tokens: float = 0.0
+    prefill_ms: float = 0.0
+    """What prefill takes under the model, over all ranks."""
+    prefill_idle_ms: float = 0.0
+    """Barrier idle that even prefill would do away with, over all ranks; below 0 where it would add some."""
+    power_curve_prefill_ms: float = 0.0
+    """Sum of f(n) over ranks and steps, weighted by what prefill takes."""
+    padding_ms: float = 0.0
+    """What padding takes under the model, over all ranks."""
 
     @classmethod
     def of(cls, accounts: BarrierAccounts, model: StepTimeModel) -> RunTotals:
@@ -74,6 +86,12 @@ class RunTotals:
             loaded_steps=int(loaded.sum()),
             balance_ratio=float(ratio.sum()),
             imbalance_ratio=float((1 / ratio).sum()),
+            prefill_steps=int((accounts.prefill_tokens > 0).sum()),
+            prefill_tokens=float(accounts.prefill_tokens.sum()),
+            prefill_ms=float(accounts.prefill_ms.sum()),
+            prefill_idle_ms=float(accounts.causes_ms[:, PREFILL].sum()),
+            power_curve_prefill_ms=float(accounts.power_curve_prefill_ms.sum()),
+            padding_ms=float(accounts.padding_ms.sum()),
         )
 
     def __add__(self, other: RunTotals) -> RunTotals:

@@ -8,9 +8,15 @@ The curve is a fit to the ML.ENERGY leaderboard (docs/energy.md); presets withou
 are known to a range only, and what a rank draws during a short wait has hardly been measured: a saving of energy is
 therefore always told with the share of it that rests on the wait power.
 
+What a rank takes for prefill is at the power limit (TDP) instead: prefill is bound by computing, and prompts (A100,
+H100) and matrix products of 512 rows or more (H200) were measured at 99 to 100% of it. At the low end of busy power
+it is at the high end of that, as it is throughout where no TDP is known.
+
 `PaperPower` is the formula of the released simulator of arXiv 2601.17855, for comparison:
 
     E = (idle + (max - idle) * (L / max(L))^gamma) * t
+
+It knows of no prefill, and steps with some are taken like any other.
 
 All energy is that of the accelerators. Time without any active request is no step and counts nowhere.
 """
@@ -119,14 +125,19 @@ class TwoStatePower:
 
     def energy(self, totals: RunTotals, gpus_per_rank: int, point: PowerPoint = NOMINAL) -> Energy:
         """The formula of the module; `low` and `high` busy power are constants, the curve is the nominal one."""
-        busy_curve_ms = totals.power_curve_ms - totals.power_curve_idle_ms
-        busy = self._at_busy_power(totals.work_ms, busy_curve_ms, point.busy)
+        busy_curve_ms = totals.power_curve_ms - totals.power_curve_idle_ms - totals.power_curve_prefill_ms
+        busy = self._at_busy_power(totals.work_ms - totals.prefill_ms, busy_curve_ms, point.busy)
+        busy += self.prefill_watts(point.busy) * totals.prefill_ms / 1e3
         if point.wait == "busy":
             wait = self._at_busy_power(totals.idle_ms, totals.power_curve_idle_ms, point.busy)
         else:
             watts = self.idle_w if point.wait == "idle" else getattr(self.wait, point.wait)
             wait = watts * totals.idle_ms / 1e3
         return Energy(gpus_per_rank * busy, gpus_per_rank * wait)
+
+    def prefill_watts(self, level: LevelName) -> float:
+        """What a rank draws while it prefills."""
+        return self.busy.high if self.tdp_w is None or level == "low" else max(self.tdp_w, self.busy.high)
 
     def _at_busy_power(self, rank_ms: float, curve_ms: float, level: LevelName) -> float:
         if level == "nominal" and self.n_half > 0:

@@ -213,9 +213,12 @@ def _run(trace: Trace, analysis: StepAnalysis, view: EnergyView) -> Run:
 def _with_placement(
     run: Run, analysis: StepAnalysis, drift: Drift, slots: int, display: Display
 ) -> tuple[Run, list[str]]:
-    """The run with what the solver's placement of the same admissions would idle, if the trace tells them all."""
+    """The run with what the solver's placement of the same admissions would idle, if the trace tells them all.
+
+    The solver places decodes: nothing is told of steps with prefill.
+    """
     admissions = analysis.admissions
-    if admissions is None or analysis.modelled_idle <= SMALLEST_SHARE:
+    if admissions is None or analysis.modelled_idle <= SMALLEST_SHARE or analysis.accounts.sums.has_prefill:
         return run, []
     cluster = Cluster(len(run.ranks), max(slots, analysis.most_running), analysis.model)
     with display.replaying("placing anew", len(admissions.first)) as on_progress:

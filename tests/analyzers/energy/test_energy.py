@@ -398,3 +398,17 @@ def test_curves_are_what_the_model_asks_for():
     assert FLAT.curves == PowerCurves()
     assert CURVED.curves == PowerCurves(n_half=2.0)
     assert PaperPower().curves == PowerCurves(gamma=0.7)
+
+
+def test_prefill_draws_the_power_limit_and_the_rest_what_decoding_draws():
+    power = power_presets()["h100"]
+    assert isinstance(power, TwoStatePower)
+    model = StepTimeModel("test", 0.010, 1e-6, 1e-4, per_prefill_token_s=1e-4)
+    steps = steps_of([[1000, 1000]], [[10, 10]], prefill_tokens=[[80, 0]])
+    totals = RunTotals.of(account(steps, model, measured=False, curves=power.curves), model)
+    assert totals.prefill_ms == pytest.approx(8)
+    curve = power.busy.low + (power.busy.high - power.busy.low) * 10 / (10 + power.n_half)
+    busy_ms, wait_ms = 2 * (10 + 1 + 1), 8
+    expected = (700 * 8 + curve * busy_ms + power.wait.nominal * wait_ms) / 1e3
+    assert power.energy(totals, 1).joules == pytest.approx(expected)
+    assert [power.prefill_watts(level) for level in ("low", "nominal", "high")] == [650, 700, 700]
