@@ -36,16 +36,17 @@ def contradicted_model(steps: StepBlocks, model: StepTimeModel) -> list[str]:
 
 def undefined_notes(accounts: AccountFold) -> list[str]:
     """Which steps figures leave out because these steps do not define them."""
-    notes, count = [], len(accounts)
-    if bare := count - accounts.totals.loaded_steps:
-        rest = "balance ratios are n/a" if bare == count else "balance ratios are over the others"
-        notes.append(f"no rank holds load in {bare:,} of {count:,} steps: {rest}")
-    if accounts.timeless:
-        notes.append(
-            f"{accounts.timeless:,} of {count:,} steps take no time under the step model: percentiles of barrier idle "
-            "are over the others"
-        )
-    return notes
+    count, bare, workless = len(accounts), len(accounts) - accounts.totals.loaded_steps, accounts.workless
+    ratios, percentiles = "balance ratios", "percentiles of barrier idle"
+    if bare == workless:
+        left_out = [(bare, "no rank holds load", f"{ratios} and {percentiles}")]
+    else:
+        left_out = [(bare, "no rank holds load", ratios), (workless, "no rank has rank time", percentiles)]
+    return [
+        f"{why} in {steps:,} of {count:,} steps: {figures} are {'n/a' if steps == count else 'over the others'}"
+        for steps, why, figures in left_out
+        if steps
+    ]
 
 
 def clock_notes(clock: StepClock) -> list[str]:

@@ -36,8 +36,8 @@ class AccountFold:
         self.worst: BarrierAccounts
         """Of the steps with the most barrier idle, in the order of the run."""
         self.totals: RunTotals
-        self.timeless = 0
-        """Steps that take no time."""
+        self.workless = 0
+        """Steps in which no rank takes any time: none waits for another, so no share of idle is theirs."""
         self.sums: BarrierAccounts
         """Without steps: of these accounts only the sums over the steps are told."""
         self._edges = bin_edges(count, min(count, MOST_BINS))
@@ -64,8 +64,9 @@ class AccountFold:
         self.sums = sums if first else join([self.sums, sums])
         worst = accounts if first else join([self.worst, accounts])
         self.worst = worst.part(np.sort(np.argsort(-worst.idle_ms, kind="stable")[:WORST_STEPS]))
-        self.timeless += int((accounts.step_ms <= 0).sum())
-        self._idle_fraction.add(accounts.idle_fraction[accounts.step_ms > 0])
+        works = (accounts.slowest_ms > 0) & (accounts.step_ms > 0)
+        self.workless += int((~works).sum())
+        self._idle_fraction.add(accounts.idle_fraction[works])
         self.series.add(accounts)
         self.apart.add(accounts)
         self.spread.add(accounts)
@@ -92,5 +93,5 @@ class AccountFold:
         return [totals for totals in self._bins if totals is not None]
 
     def idle_percentile(self, share: int) -> float:
-        """Percentile over the steps that take time of the share of a step's rank-time that is barrier idle."""
+        """Percentile over the steps with work of the share of a step's rank-time that is barrier idle."""
         return self._idle_fraction.percentile(share)

@@ -72,8 +72,9 @@ BALANCE = [
             "fraction",
             "lower",
             f"barrier idle p{share} over steps",
-            f"p{share} over steps of idle / (G * step time)",
+            f"p{share} over steps with work of idle / (G * step time)",
             needs_every_step=True,
+            undefined="no rank has work in any step",
             rests_on=("rank_times", "step_times"),
             of_steps=lambda steps, share=share: steps.fold.idle_percentile(share),  # type: ignore[misc]
         )

@@ -39,7 +39,25 @@ def test_a_step_that_takes_no_time_is_left_out_of_percentiles_and_told(tmp_path)
     found = values(result)
     assert found["barrier_idle_fraction_p50"] == found["barrier_idle_fraction_p99"] == pytest.approx(0.25)
     assert found["barrier_idle_fraction"] == pytest.approx(0.25)
-    assert any(note.startswith("1 of 3 steps take no time") for note in result.notes)
+    assert (
+        "no rank holds load in 1 of 3 steps: balance ratios and percentiles of barrier idle are over the others"
+        in result.notes
+    )
+
+
+def test_percentiles_of_idle_are_over_the_steps_with_work_also_where_the_others_take_time(tmp_path):
+    result = analysed(tmp_path / "t.jsonl", [REST, WORK, REST, REST], step_model="C=0.001,a=1e-5")
+    found = values(result)
+    assert [found[f"barrier_idle_fraction_p{share}"] for share in (50, 90, 99)] == pytest.approx([1 / 6] * 3)
+    assert found["barrier_idle_fraction"] == pytest.approx(1 / (3 + 3) / 2), "of all time, that without work too"
+
+
+def test_load_that_takes_no_time_is_told_apart_from_no_load(tmp_path):
+    no_time = {**WORK, "compute_ms": [0, 0], "step_ms": 3}
+    some = {**WORK, "compute_ms": [1, 2], "step_ms": 3}
+    notes = analysed(tmp_path / "t.jsonl", [no_time, some, {**no_time, **REST}]).notes
+    assert "no rank holds load in 1 of 3 steps: balance ratios are over the others" in notes
+    assert "no rank has rank time in 2 of 3 steps: percentiles of barrier idle are over the others" in notes
 
 
 def test_reports_of_steps_that_take_no_time_divide_by_nothing(tmp_path):
@@ -59,7 +77,8 @@ def test_steps_without_work_are_not_perfectly_balanced(tmp_path):
     result = analysed(tmp_path / "t.jsonl", [WORK, REST, REST, REST])
     assert values(result)["balance_ratio_mean"] == pytest.approx(0.75)
     assert values(result)["imbalance_ratio_mean"] == pytest.approx(4 / 3)
-    assert "no rank holds load in 3 of 4 steps: balance ratios are over the others" in result.notes
+    left_out = "balance ratios and percentiles of barrier idle"
+    assert f"no rank holds load in 3 of 4 steps: {left_out} are over the others" in result.notes
     columns = columns_of(result.runs[0].series)
     for name in ("balance_ratio_mean", "imbalance_ratio_mean"):
         above, below = METRICS[name].ratio
@@ -68,8 +87,8 @@ def test_steps_without_work_are_not_perfectly_balanced(tmp_path):
 
 def test_a_trace_without_any_work_has_no_balance(tmp_path):
     result = analysed(tmp_path / "t.jsonl", [REST, REST])
-    assert not {"balance_ratio_mean", "imbalance_ratio_mean"} & set(values(result))
-    assert "no rank holds load in 2 of 2 steps: balance ratios are n/a" in result.notes
+    assert not {"balance_ratio_mean", "imbalance_ratio_mean", "barrier_idle_fraction_p50"} & set(values(result))
+    assert "no rank holds load in 2 of 2 steps: balance ratios and percentiles of barrier idle are n/a" in result.notes
     assert result.runs[0].details["unavailable"]["balance_ratio_mean"] == "no rank holds load in any step"
     assert result.headline == "No rank has work in any of the 2 steps: there is nothing to balance."
 
