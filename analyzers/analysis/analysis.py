@@ -20,7 +20,7 @@ from lbal.analyzers.barrier.known_part import KnownPart, known_part
 from lbal.analyzers.barrier.step_time import FITTED, StepTimeModel
 from lbal.analyzers.barrier.window import Window, window_bounds
 from lbal.analyzers.barrier.window_steps import WindowSteps
-from lbal.analyzers.calibration.rank_times import RankTimes, explained
+from lbal.analyzers.calibration.rank_times import RankTimes, explained, late_rank
 from lbal.analyzers.energy.figures import energy_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
@@ -234,11 +234,7 @@ def _notes_on_times(accounts: AccountFold, told: RankTimes | None) -> list[str]:
             "its host or what else runs there"
             for rank, factor in told.slow_ranks.items()
         ]
-        notes += [
-            f"rank {rank} takes {more_ms:.3g} ms more in every step than its load explains, whatever its load: look at "
-            "what else runs there"
-            for rank, more_ms in told.late_ranks.items()
-        ]
+        notes += [late_rank(rank, more_ms) for rank, more_ms in told.late_ranks.items()]
     return notes
 
 

@@ -20,6 +20,7 @@ Assumption: what is not explained by L, n and P does not depend on them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +32,7 @@ from lbal.analyzers.barrier.mixed_work import common_times_ms, rank_times_ms
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_blocks
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
+from lbal.analyzers.calibration.rank_times import late_rank, more_ms
 from lbal.analyzers.calibration.robust_fit import RobustFit
 from lbal.analyzers.calibration.step_times import MOST_CELLS as MOST_CELLS_OF_STEP_TIMES
 from lbal.analyzers.calibration.step_times import settle_step_times
@@ -392,8 +394,14 @@ def _warnings(
     for name, interval in intervals.items():
         if interval.low <= 0 and name != "p":
             found.append(f"{name} may be 0: its interval reaches {interval.high:.3g} s")
+    more = [math.nan] * len(ranks) if fit.steps.compute_ms is None else list(more_ms(fit))
     for rank in ranks:
-        if rank.factor is not None and is_notable(fit, rank.factor):
+        if rank.factor is None or not is_notable(fit, rank.factor):
+            continue
+        if rank.factor.value > 1 and not math.isnan(more[rank.rank]):
+            stands_in = f"in the model a speed of {1 / rank.factor.value:.2f} stands for it"
+            found.append(f"{late_rank(rank.rank, more[rank.rank])}; {stands_in}")
+        else:
             word = "slow" if rank.factor.value > 1 else "fast"
             found.append(
                 f"rank {rank.rank} is {word}: it takes {rank.factor.value:.2f}x the time of the median rank for its "

@@ -138,7 +138,7 @@ def explained(steps: StepBlocks, fallback: StepTimeModel) -> RankTimes:
         notes,
         constant_is_known=not reason,
         unknown_speeds=_unknown_speeds(fit, factors),
-        more_ms=tuple(_more_ms(fit)),
+        more_ms=tuple(more_ms(fit)),
     )
 
 
@@ -162,7 +162,15 @@ def _tells(factor: Interval | None) -> bool:
     return factor is not None and factor.high - factor.low <= TELLING * factor.value
 
 
-def _more_ms(fit: RobustFit) -> Iterator[float]:
+def late_rank(rank: int, more_ms: float) -> str:
+    """What is said of a rank that takes some ms more than its load explains, in place of calling it slow."""
+    return (
+        f"rank {rank} takes {more_ms:.3g} ms more in every step than its load explains, whatever its load: "
+        "look at what else runs there"
+    )
+
+
+def more_ms(fit: RobustFit) -> Iterator[float]:
     """`RankTimes.more_ms` of each rank: the weighted mean of what its load leaves, where the rest is then least."""
     weight, work = fit.weight / fit.fitted_ms() ** 2, fit.loads[:, 1:] @ fit.coefficients[1:]
     left = fit.y - fit.loads[:, 0] * fit.coefficients[0] - work

@@ -189,3 +189,13 @@ def test_a_rank_that_takes_some_ms_more_in_every_step_is_not_called_slow(more_ms
     found = re.search(r"rank 2 takes ([\d.]+) ms more in every step than its load explains", notes)
     assert found is not None
     assert float(found[1]) == pytest.approx(more_ms, rel=0.1)
+    warnings = lbal.calibrate(Trace.of(trace.meta, None, late.frame())).notes
+    assert any(note.startswith(found[0]) for note in warnings), "calibrate says the same of the rank"
+    assert not any("is slow" in note for note in warnings)
+
+
+def test_calibrate_calls_a_rank_slow_where_analyze_does():
+    trace, _singles = served(3, steps=300, ranks=3, constant_ms=5.0, factor=np.array([1.0, 1.0, 1.4]))
+    warnings = lbal.calibrate(trace).notes
+    assert any(note.startswith("rank 2 is slow: it takes 1.40x") for note in warnings)
+    assert not any("more in every step" in note for note in warnings)
