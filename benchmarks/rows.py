@@ -13,6 +13,16 @@ from typing import Any
 from measuring import ROOT, Finished, Row, available_mb, run_lbal, run_process, run_task
 
 THREE = ["--policy", "round-robin", "--policy", "jsq", "--policy", "jsq-kv"]
+LOGS = {
+    "SGLang, every pass": ("sglang 0.5.10, every pass", True),
+    "vLLM, iteration lines A": ("vllm iterations A", True),
+    "vLLM, iteration lines A behind a container's clock": ("vllm iterations A in a container", True),
+    "vLLM, iteration lines B": ("vllm iterations B", True),
+    "vLLM, iteration lines C": ("vllm iterations C", True),
+    "TensorRT-LLM, iteration log": ("trtllm dummies", True),
+    "Dynamo, forward-pass metrics": ("dynamo", False),
+}
+"""Renderers of the tests, and whether lines can also be read each by itself."""
 NEEDED_MB_PER_MILLION = 450
 """Memory that a replay of a million requests over 16 ranks takes, for the decision not to start one."""
 
@@ -25,6 +35,8 @@ class Bench:
     quick: bool
     folder: Path
     notes: list[str]
+    log_lines: int = 200_000
+    """Lines of the logs of engines that are read."""
 
     def size(self, full: int) -> int:
         """A hundredth of the work where it must be quick; the targets then mean nothing."""
@@ -202,6 +214,30 @@ def reading(bench: Bench) -> Iterator[Row]:
     _empty(bench.folder)
 
 
+def logs(bench: Bench) -> Iterator[Row]:
+    """Reading the logs of engines, each line by itself and in bulk."""
+    path = bench.folder / "server.log"
+    for engine, (renderer, has_plain) in LOGS.items():
+        made, _ = run_task("log_file", path=str(path), renderer=renderer, lines=bench.size(bench.log_lines))
+        lines, megabytes = made["lines"], path.stat().st_size / 1e6
+        runs = [run_task("log_reading", path=str(path), plainly=False) for _ in range(bench.times())]
+        plain = [
+            run_task("log_reading", path=str(path), plainly=True) for _ in range(bench.times(3) if has_plain else 0)
+        ]
+        ratio = median(_of(plain, "seconds")) / median(_of(runs, "seconds")) if plain else None
+        yield Row(
+            "logs",
+            f"{engine}: {lines:,} lines ({megabytes:,.0f} MB) of 8 ranks, lines per second of processor time",
+            [lines / seconds for seconds in _of(runs, "seconds")],
+            "per s",
+            bench.target(300_000),
+            at_least=True,
+            reference=ratio,
+            peak_mb=max(process.peak_mb for _, process in runs),
+        )
+    _empty(bench.folder)
+
+
 def accounting(bench: Bench) -> Iterator[Row]:
     """The accounting of 1,000,000 rank-steps."""
     count = bench.size(1_000_000)
@@ -322,6 +358,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "analyze-command": analyze_command,
     "analyze-memory": analyze_memory,
     "reading": reading,
+    "logs": logs,
     "accounting": accounting,
     "callback": callback,
     "solver": solver,

@@ -29,7 +29,7 @@ def main() -> None:
     found: list[Row] = []
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(1 if options.quick else options.repeat, options.quick, Path(folder), notes)
+        bench = Bench(1 if options.quick else options.repeat, options.quick, Path(folder), notes, options.log_lines)
         for name in options.only or ROWS:
             print(f"measuring {name} …", file=sys.stderr, flush=True)
             found += ROWS[name](bench)
@@ -51,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=ROWS, metavar="NAME", help=f"one of {', '.join(ROWS)}")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of each (fewer where one takes long)")
+    parser.add_argument("--log-lines", type=int, default=200_000, metavar="N", help="lines of the logs of engines")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--quick", action="store_true", help="a hundredth of the work, once: whether it runs at all")
     return parser.parse_args()

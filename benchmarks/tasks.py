@@ -22,6 +22,7 @@ from lbal.analyzers.analysis.analysis import analyze_steps
 from lbal.analyzers.barrier.accounts import account
 from lbal.analyzers.models.step_models import paper_release
 from lbal.analyzers.trace.formats import read_trace
+from lbal.analyzers.trace.reading.line_form import LineForm
 from lbal.analyzers.trace.trace import StepArrays
 from lbal.replay.engine.engine import Replay, replay
 from lbal.replay.policy.policy import POLICIES, Policy, parse_policy
@@ -31,6 +32,7 @@ from lbal.replay.solver import StepProblem, solve
 
 sys.path.insert(0, str(workloads.ROOT / "tests" / "helpers"))
 SLOTS = 72
+RANKS_OF_LOGS = 8
 BACKLOG = Conditions(arrivals="backlog")
 POLICIES_MEASURED = (
     "fcfs", "round-robin", "round-robin:restart=true", "random", "power-of-two", "power-of-two:signal=kv", "jsq",
@@ -258,6 +260,29 @@ def reading(path: str) -> dict[str, Any]:
     read_trace(str(workloads.ROOT / "sample_traces" / "two_ranks_three_steps.jsonl"))
     seconds, trace = timed(lambda: read_trace(path))
     return {"seconds": seconds, "requests": trace.num_requests}
+
+
+def log_reading(path: str, plainly: bool) -> dict[str, Any]:
+    """Processor time of one read of a log: in bulk, or each line by itself, as the tests hold it equal."""
+    if plainly:
+        LineForm.of = classmethod(lambda *_: None)  # type: ignore[method-assign, assignment]
+    read_trace(str(workloads.ROOT / "sample_traces" / "two_ranks_three_steps.jsonl"))
+    started = time.process_time()
+    trace = read_trace(path)
+    return {"seconds": time.process_time() - started, "steps": trace.num_steps}
+
+
+def log_file(path: str, renderer: str, lines: int) -> dict[str, Any]:
+    """Write the log of 8 ranks, as an engine would, of about so many lines."""
+    from engine_logs import RENDERERS
+    from engine_logs.known_run import made_up
+
+    written = 0
+    with Path(path).open("w", encoding="utf-8") as out:
+        for line in RENDERERS[renderer].lines(made_up(lines // RANKS_OF_LOGS, RANKS_OF_LOGS)):
+            out.write(f"{line.text}\n")
+            written += 1
+    return {"lines": written}
 
 
 def files(folder: str, kind: str, count: int) -> dict[str, Any]:
