@@ -173,16 +173,18 @@ class StepArrays:
     def frame(self) -> pl.DataFrame:
         """The same steps as a table with one row per step and rank."""
         count, ranks = self.kv_tokens.shape
-        columns: dict[str, Any] = {
-            "step": np.repeat(self.step, ranks),
-            "rank": np.tile(np.arange(ranks), count),
-        }
-        for name in STEP_COLUMNS:
+        columns = []
+        for name in STEP_COLUMNS:  # one after the other: all of them at once take as much as the table again
             array = getattr(self, name, None)
-            if name in columns or array is None:
+            if name == "rank":
+                array = np.tile(np.arange(ranks), count)
+            elif array is None:
                 continue
-            columns[name] = np.repeat(array, ranks) if name in PER_STEP_COLUMNS else array.ravel()
-        return cast_columns(pl.DataFrame(columns, nan_to_null=True), STEP_COLUMNS, "<steps>")
+            elif name == "step" or name in PER_STEP_COLUMNS:
+                array = np.repeat(array, ranks)
+            column = pl.DataFrame({name: array.ravel()}, nan_to_null=True)
+            columns.append(cast_columns(column, STEP_COLUMNS, "<steps>")[name])
+        return pl.DataFrame(columns)
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def _read_several(
 
 def _of_one_format(
     found: type[Format],
-    files: Sequence[LogPart | SourceName],
+    files: list[LogPart | SourceName],
     label: str,
     options: ReadOptions,
     stdin: BinaryIO | None,
@@ -193,6 +193,7 @@ def _of_one_format(
     logs = [file for file in files if isinstance(file, LogPart)]
     if logs:
         assert issubclass(found, LogReader)
+        files.clear()
         return _joined(found, logs, label, options)
     assert issubclass(found, TraceFormat)
     names = [_name_of(file) for file in files]
@@ -221,7 +222,7 @@ def _part(found: type[Format], name: SourceName, source: Source, options: ReadOp
     return LogPart(replace(name, name=source.name), source.sha256, records.build())
 
 
-def _joined(found: type[Format], parts: Sequence[LogPart], label: str, options: ReadOptions) -> Trace:
+def _joined(found: type[Format], parts: list[LogPart], label: str, options: ReadOptions) -> Trace:
     assert issubclass(found, LogReader)
     return join_logs(found, parts, label, options)
 

@@ -19,6 +19,8 @@ NO_PARTNER = "records with no step of the other ranks near in time"
 RANKS_SHOWN = 8
 PER_STEP = "step_ms"
 SECOND_MS = 1000.0
+MOST_SPARSE = 4
+"""Step numbers of a log lie in a range that is at most so many times as long as there are records, if it is usual."""
 COARSE_CLOCK = 1.5
 """Records of a rank per reading of the clock from which the clock is too coarse to tell steps apart."""
 
@@ -43,14 +45,25 @@ def by_step(records: pl.DataFrame, dp_size: int, *, gaps_are_idle: bool, with_pa
     Of two records of a rank and step the later one counts, value by value. The time of a step is the longest of its
     ranks, or the lower median of those with pauses (`with_pauses`).
     """
-    known = records.filter(pl.col("step").is_not_null())
-    step, row = np.unique(known["step"].to_numpy(), return_inverse=True)
+    unnumbered = records["step"].null_count()
+    known = records.filter(pl.col("step").is_not_null()) if unnumbered else records
+    step, row = _numbered(known["step"].to_numpy())
     columns = _matrices(known, row, len(step), dp_size, with_pauses)
     if gaps_are_idle:
         _fill_gaps(columns, row, known, len(step), dp_size)
     twice = known.height - int(_logged(row, known["rank"].to_numpy(), len(step), dp_size).sum())
-    left_out = {TWICE: twice, "records without a step number": records.height - known.height}
-    return Aligned(step, columns, "step", left_out, (), dp_size)
+    left_out = {TWICE: twice, "records without a step number": unnumbered}
+    return Aligned(step.astype(np.int64), columns, "step", left_out, (), dp_size)
+
+
+def _numbered(step: IntArray) -> tuple[IntArray, IntArray]:
+    """The step numbers that there are, in order, and for each record the place of its own among them."""
+    if not len(step) or int(step.max()) - int(step.min()) > MOST_SPARSE * len(step):
+        return np.unique(step, return_inverse=True)
+    offset = step - step.min()
+    is_there = np.zeros(int(offset.max()) + 1, np.bool_)
+    is_there[offset] = True
+    return np.flatnonzero(is_there) + int(step.min()), (np.cumsum(is_there) - 1)[offset]
 
 
 def by_time(
@@ -213,10 +226,9 @@ def _matrices(
     for name in VALUES:
         if name not in records.columns or records[name].null_count() == records.height:
             continue
-        values = records[name].cast(pl.Float64).to_numpy()
-        known = ~np.isnan(values)
         matrix = np.full((count, dp_size), np.nan)
-        matrix[row[known], rank[known]] = values[known]
+        known = slice(None) if not records[name].null_count() else records[name].is_not_null().to_numpy()
+        matrix[row[known], rank[known]] = records[name].to_numpy()[known]
         columns[name] = matrix
     if PER_STEP in columns:
         times = np.where(columns[PER_STEP] > 0, columns[PER_STEP], np.nan)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,10 @@ class _Report:
             self.warnings.append(text)
 
 
-def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, options: ReadOptions) -> Trace:
+def join_logs(reader: type[LogReader], parts: list[LogPart], label: str, options: ReadOptions) -> Trace:
     """One trace of what the sources gave; `label` is what messages call all of them.
+
+    The list of parts is emptied: what they hold is let go as it is put together, or there would be twice as much.
 
     Raises `InputError` where nothing is left, or a rank stands in two sources, and `UsageError` for a run that is
     not there.
@@ -63,20 +66,22 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
     filled = [part for part in parts if not part.records.frame.is_empty()]
     if not filled:
         raise InputError(label, f"is {reader.title} but has no records{_counted(report.excluded)}", expected="some")
+    parts.clear()
     framed = _told_ranks(filled, report)
+    told = [_Told.of(part, frame) for part, frame in framed]
     logs = rotated_logs(framed)
-    frames = [_with_kv_tokens(_on_one_clock(log.frame, report), log.facts.kv_capacity_tokens, options) for log in logs]
-    records = pl.concat(frames, how="diagonal")
+    del framed, filled
+    records = pl.concat(_let_go(logs, report, options), how="diagonal_relaxed")
     if records.is_empty():
         raise InputError(label, f"has no records of a known rank{_counted(report.excluded)}", expected="some")
     records = _one_run(records, reader, options, report)
-    alignment, resolution = _weakest(framed)
-    if alignment == "step" and _count_on_their_own(framed, records):
+    alignment, resolution = _weakest(told)
+    if alignment == "step" and _count_on_their_own(told, records):
         alignment, resolution = "time", "sampled"
-    dp_size = _dp_size(framed, records, options, report)
-    with_pauses = any(part.records.times_hold_pauses for part in filled)
+    dp_size = _dp_size(told, records, options, report)
+    with_pauses = any(each.part.records.times_hold_pauses for each in told)
     if alignment == "step":
-        idle = all(part.records.gaps_are_idle for part in filled)
+        idle = all(each.part.records.gaps_are_idle for each in told)
         aligned = by_step(records, dp_size, gaps_are_idle=idle, with_pauses=with_pauses)
     else:
         aligned = by_time(
@@ -88,12 +93,41 @@ def join_logs(reader: type[LogReader], parts: Sequence[LogPart], label: str, opt
             remedy=reader.numbers_steps,
         )
         resolution = aligned.resolution
+    del records
     for reason, count in aligned.left_out.items():
         report.leave_out(reason, count)
     report.warnings += aligned.warnings
-    meta = _meta(reader, framed, logs, label, report, dp_size, options)
+    meta = _meta(reader, told, logs, label, report, dp_size, options)
     meta = TraceMeta(**{**vars(meta), "alignment": alignment, "resolution": resolution})
-    return Trace.of(meta, steps=_frame(aligned), strict=options.strict)
+    steps = _frame(aligned)
+    del aligned
+    return Trace.of(meta, steps=steps, strict=options.strict)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is said of the records of one source when they are no longer there: its part without them."""
+
+    part: LogPart
+    ranks: list[int]
+    has_steps: bool
+    most_running: int
+
+    @classmethod
+    def of(cls, part: LogPart, frame: pl.DataFrame) -> _Told:
+        most: Any = frame["num_running"].max() if "num_running" in frame.columns else None
+        ranks = frame["rank"].unique().sort().to_list()
+        empty = replace(part, records=replace(part.records, frame=pl.DataFrame()))
+        return cls(empty, ranks, "step" in frame.columns, most or 0)
+
+
+def _let_go(logs: list[RotatedLog], report: _Report, options: ReadOptions) -> list[pl.DataFrame]:
+    """The records of the logs, which no longer hold them, on clocks that go on and with KV tokens."""
+    frames = []
+    for index, log in enumerate(logs):
+        logs[index] = replace(log, frame=pl.DataFrame())
+        frames.append(_with_kv_tokens(_on_one_clock(log.frame, report), log.facts.kv_capacity_tokens, options))
+    return frames
 
 
 def _on_one_clock(frame: pl.DataFrame, report: _Report) -> pl.DataFrame:
@@ -172,8 +206,11 @@ def _one_run(records: pl.DataFrame, reader: type[LogReader], options: ReadOption
     names = ("run", "rank", "step", "time_ms")
     numbered = Numbered(**{name: _floats(records, name) for name in names})
     runs = runs_of(numbered, reader.late_steps)
-    run = np.unique(runs.run, return_inverse=True)[1]
-    records = records.with_columns(pl.Series("run", run, pl.Int64))
+    if runs.run.any():
+        run = pl.Series("run", np.unique(runs.run, return_inverse=True)[1], pl.Int64)
+    else:
+        run = pl.zeros(records.height, pl.Int32, eager=True).alias("run")
+    records = records.with_columns(run)
     if runs.is_wrong.any():
         idle = _floats(records, "idle_before") if "idle_before" in records.columns else np.ones(records.height)
         unknown = pl.Series("idle_before", np.where(runs.follows_wrong, 0.0, idle), nan_to_null=True)
@@ -193,7 +230,7 @@ def _one_run(records: pl.DataFrame, reader: type[LogReader], options: ReadOption
             f"{counts[index]:,} of {sum(counts):,} records{others}"
         )
         report.leave_out(OTHER_RUNS, sum(counts) - counts[index])
-    return records.filter(pl.col("run") == index)
+    return records.filter(pl.col("run") == index) if len(counts) > 1 else records
 
 
 def _floats(records: pl.DataFrame, name: str) -> FloatArray:
@@ -203,32 +240,30 @@ def _floats(records: pl.DataFrame, name: str) -> FloatArray:
     return records[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _weakest(framed: Iterable[tuple[LogPart, pl.DataFrame]]) -> tuple[Alignment, Resolution]:
+def _weakest(told: Iterable[_Told]) -> tuple[Alignment, Resolution]:
     """What holds for all sources: numbers of steps only where all have them, steps only where all log each one."""
     alignment: Alignment = "step"
     resolution: Resolution = "step"
-    for part, frame in framed:
-        if part.records.alignment == "time" or "step" not in frame.columns:
+    for each in told:
+        if each.part.records.alignment == "time" or not each.has_steps:
             alignment = "time"
-        resolution = max(resolution, part.records.resolution, key=RESOLUTIONS.index)
+        resolution = max(resolution, each.part.records.resolution, key=RESOLUTIONS.index)
     return alignment, resolution
 
 
-def _count_on_their_own(framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFrame) -> bool:
+def _count_on_their_own(told: Iterable[_Told], records: pl.DataFrame) -> bool:
     """Whether ranks that do not wait for one another number steps of their own, as the clock shows."""
-    if not any(NO_BARRIER in part.records.facts.config for part, _frame in framed):
+    if not any(NO_BARRIER in each.part.records.facts.config for each in told):
         return False
     return not numbers_agree(*(_floats(records, name) for name in ("rank", "step", "time_ms")))
 
 
-def _dp_size(
-    framed: Iterable[tuple[LogPart, pl.DataFrame]], records: pl.DataFrame, options: ReadOptions, report: _Report
-) -> int:
+def _dp_size(sources: Iterable[_Told], records: pl.DataFrame, options: ReadOptions, report: _Report) -> int:
     """The number of ranks: what the logs tell, else what the options say, else as many as the largest rank asks for.
 
     Raises `UsageError` where the options contradict the logs or their ranks.
     """
-    told: int = max(part.records.facts.dp_size or 0 for part, _frame in framed)
+    told: int = max(each.part.records.facts.dp_size or 0 for each in sources)
     largest: Any = records["rank"].max()
     seen, size = int(largest) + 1, options.dp_size
     if size is None:
@@ -244,7 +279,7 @@ def _dp_size(
 
 def _meta(
     reader: type[LogReader],
-    framed: Sequence[tuple[LogPart, pl.DataFrame]],
+    told: Sequence[_Told],
     logs: Sequence[RotatedLog],
     label: str,
     report: _Report,
@@ -252,28 +287,27 @@ def _meta(
     options: ReadOptions,
 ) -> TraceMeta:
     facts = [log.facts for log in logs]
-    unseen = sorted(set(range(dp_size)) - {rank for _part, frame in framed for rank in frame["rank"].unique()})
+    unseen = sorted(set(range(dp_size)) - {rank for each in told for rank in each.ranks})
     if unseen:
         listing = ", ".join(map(str, unseen[:8])) + (", …" if len(unseen) > 8 else "")
         are = "are" if len(unseen) > 1 else "is"
         report.warn(f"of {dp_size} ranks, {len(unseen)} {are} not in the log (rank{'s' * (len(unseen) > 1)} {listing})")
     if report.excluded:
         report.warn(f"left out: {_listed(report.excluded)}")
-    if len(framed) > 1:
-        report.warn(f"ranks by file: {_ranks_by_file(framed)}")
+    if len(told) > 1:
+        report.warn(f"ranks by file: {_ranks_by_file(told)}")
     for names in (log.names for log in logs if len(log.names) > 1):
         listing = ", ".join(names[:FILES_SHOWN]) + (f", … ({len(names)} files)" if len(names) > FILES_SHOWN else "")
         report.warn(f"files with the same ranks that follow one another are read as one log: {listing}")
     slots = _agreed([fact.max_num_seqs for fact in facts], "max_num_seqs", report)
-    running: list[Any] = [frame["num_running"].max() for _part, frame in framed if "num_running" in frame.columns]
-    largest = max((count for count in running if count is not None), default=0)
+    largest = max(each.most_running for each in told)
     if slots is not None and largest > slots:
         report.warn(
             f"a rank runs {largest} requests, more than the max_num_seqs {slots} that the log tells: it is not used"
         )
         slots = None
     capacities = {size for fact in facts for size in fact.kv_capacity_tokens.values()}
-    alone = framed[0][0] if len(framed) == 1 else None
+    alone = told[0].part if len(told) == 1 else None
     return TraceMeta(
         source=label,
         format=reader.name,
@@ -289,18 +323,14 @@ def _meta(
         excluded=dict(report.excluded),
         warnings=tuple(report.warnings),
         sources=tuple(
-            {"name": part.source.name, "sha256": part.sha256, "ranks": frame["rank"].unique().sort().to_list()}
-            for part, frame in framed
+            {"name": each.part.source.name, "sha256": each.part.sha256, "ranks": each.ranks} for each in told
         ),
     )
 
 
-def _ranks_by_file(framed: Sequence[tuple[LogPart, pl.DataFrame]]) -> str:
-    texts = [
-        f"{part.source.name} {', '.join(map(str, frame['rank'].unique().sort())) or 'none'}"
-        for part, frame in framed[:FILES_SHOWN]
-    ]
-    return "; ".join(texts) + (f"; … ({len(framed)} files)" if len(framed) > FILES_SHOWN else "")
+def _ranks_by_file(told: Sequence[_Told]) -> str:
+    texts = [f"{each.part.source.name} {', '.join(map(str, each.ranks)) or 'none'}" for each in told[:FILES_SHOWN]]
+    return "; ".join(texts) + (f"; … ({len(told)} files)" if len(told) > FILES_SHOWN else "")
 
 
 def _agreed(values: Sequence[Any], what: str, report: _Report) -> Any:

@@ -143,10 +143,11 @@ def one_clock(records: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int], list
     told = ~np.isnan(times) & ~np.isnan(kinds)
     if not told.any():
         return records.drop("clock"), {}, []
-    kind = np.bincount(kinds[told].astype(np.int64)).argmax()
+    kind = max((ZONED, LOCAL, NO_YEAR, NO_DAY), key=lambda one: np.count_nonzero(told & (kinds == one)))
     others = told & (kinds != kind)
     times[others] = np.nan
-    rows = np.flatnonzero(told & ~others)
+    usual = told & ~others
+    rows = slice(None) if usual.all() else np.flatnonzero(usual)
     values = times[rows]
     if kind == NO_YEAR:
         values = _years_on(values)
@@ -154,10 +155,10 @@ def one_clock(records: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int], list
         values = np.unwrap(values, period=DAY_MS)
     notes = []
     if kind != ZONED:
-        ranks = records["rank"].to_numpy()[rows] if "rank" in records.columns else np.zeros(len(rows))
+        ranks = records["rank"].to_numpy()[rows] if "rank" in records.columns else np.zeros(len(values))
         offset = _hours_back(values, ranks)
-        values = values + offset
         if offset.any():
+            values = values + offset
             notes.append(
                 "the clock of the log goes back by an hour, as where daylight-saving time ends: it is counted on"
             )
@@ -181,7 +182,9 @@ def _hours_back(times: FloatArray, ranks: FloatArray) -> FloatArray:
     """
     offset = np.zeros(len(times))
     known = 0
-    for at in (np.flatnonzero(np.abs(np.diff(times) + HOUR_MS) <= NEAR_MS) + 1).tolist():
+    jumps = np.diff(times)
+    jumps += HOUR_MS
+    for at in (np.flatnonzero((jumps <= NEAR_MS) & (jumps >= -NEAR_MS)) + 1).tolist():
         if at < known or not _own_jump(times, ranks, at):
             continue
         new = times[at:] < times[at] + HOUR_MS / 2

@@ -68,13 +68,14 @@ class LineShapes:
     def read(self, data: bytes) -> ShapedLines:
         """All lines of some text that the plain reader reads, in their order."""
         alike, others = self.read_alike(data)
-        parts = [alike]
-        for row, line in others:
-            fields = self._find(line)
-            places = np.array([self._place(fields.head(line))] if fields else []).reshape(-1, 3)
-            values = np.array([fields.values(line)] if fields else []).reshape(-1, self._width)
-            parts.append(ShapedLines(np.array([row] * len(values), np.int64), places, values, self._marks_of(line)))
-        found = self._together(parts)
+        read = [(row, line, fields) for row, line in others if (fields := self._find(line))]
+        plain = ShapedLines(
+            np.array([row for row, _line, _fields in read], dtype=np.int64),
+            np.array([self._place(fields.head(line)) for _row, line, fields in read]).reshape(-1, 3),
+            np.array([fields.values(line) for _row, line, fields in read]).reshape(-1, self._width),
+            self._marks_of(b"".join(line for _row, line in others)),
+        )
+        found = self._together([alike, plain])
         order = np.argsort(found.row, kind="stable")
         return ShapedLines(found.row[order], found.places[order], found.values[order], found.marks)
 

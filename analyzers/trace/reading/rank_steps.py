@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from lbal.analyzers.trace.reading.lost_lines import idle_away_from
+from lbal.analyzers.trace.reading.lost_lines import BoolArray, idle_away_from
 from lbal.analyzers.trace.trace import FloatArray, Resolution
 
 Alignment = Literal["step", "time"]
@@ -39,6 +40,7 @@ COLUMNS = PLACES + VALUES
 ROWS_AT_ONCE = 1 << 16
 MOST_RANKS = 1 << 12
 LARGEST = float(1 << 53)
+EXACT_IN_FLOAT32, MOST_IN_INT32 = float(1 << 24), float((1 << 31) - 1)
 IMPOSSIBLE = "records with a rank or a step that cannot be"
 IMPOSSIBLE_VALUES = "values that cannot be (negative, not finite or no whole number)"
 
@@ -97,7 +99,8 @@ class RankStepsBuilder:
         self._notes: list[str] = []
         self._run = 0
         self._rows: list[tuple[float | None, ...]] = []
-        self._parts: list[dict[str, FloatArray]] = []
+        self._parts: list[dict[str, NDArray[Any]]] = []
+        self._lengths: list[int] = []
 
     def add(
         self,
@@ -130,7 +133,7 @@ class RankStepsBuilder:
         length = max((len(array) for array in arrays.values() if array.ndim), default=1)
         part = {name: np.broadcast_to(array, length) for name, array in arrays.items()}
         part.setdefault("run", np.broadcast_to(np.float64(self._run), length))
-        self._parts.append(part)
+        self._keep(part)
 
     @property
     def is_empty(self) -> bool:
@@ -154,11 +157,19 @@ class RankStepsBuilder:
     def build(self) -> RankSteps:
         """All records, without those and without values that cannot be, which are counted."""
         self._flush()
-        arrays, self._parts = _joined(self._parts), []
-        arrays = self._possible(arrays)
+        keep = self._possible()
+        columns = {}
+        for name in COLUMNS:
+            array = self._column(name)
+            for part in self._parts:
+                part.pop(name, None)
+            if array is None:
+                continue
+            array = self._without_broken(name, array if keep.all() else array[keep])
+            if not np.isnan(array).all():
+                columns[name] = _series(name, array)
         if self.gaps_are_idle:
-            arrays |= self._unknown_at_damage(arrays)
-        columns = {name: _column(name, array) for name, array in arrays.items() if not np.isnan(array).all()}
+            columns |= self._unknown_at_damage(columns)
         return RankSteps(
             frame=pl.DataFrame(columns),
             facts=self.facts,
@@ -171,57 +182,80 @@ class RankStepsBuilder:
             notes=tuple(self._notes),
         )
 
-    def _unknown_at_damage(self, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    def _unknown_at_damage(self, columns: dict[str, pl.Series]) -> dict[str, pl.Series]:
         """`idle_before` where lines are damaged, or have lost their rank while others have one."""
-        if not {"run", "rank", "step"} <= arrays.keys():
+        if not {"run", "rank", "step"} <= columns.keys():
             return {}
-        run, rank, step = (arrays[name] for name in ("run", "rank", "step"))
-        lost_rank = np.isnan(rank)
+        lost_rank = columns["rank"].is_null().to_numpy()
+        if not (self.damaged_near or lost_rank.any()) or lost_rank.all():
+            return {}
+        places = (columns[name] for name in ("run", "rank", "step"))
+        run, rank, step = (place.cast(pl.Float64).fill_null(np.nan).to_numpy() for place in places)
         damaged = np.concatenate([np.array(self.damaged_near), step[lost_rank]])
-        if not damaged.size or lost_rank.all():
-            return {}
         idle = idle_away_from(damaged, run, rank, step)
-        return {"idle_before": np.fmin(idle, arrays["idle_before"]) if "idle_before" in arrays else idle}
+        if "idle_before" in columns:
+            idle = np.fmin(idle, columns["idle_before"].fill_null(np.nan).to_numpy())
+        return {"idle_before": _series("idle_before", idle)}
 
     def _flush(self) -> None:
         if self._rows:
             table = np.array(self._rows, dtype=np.float64)
             self._rows = []
-            self._parts.append({name: table[:, index] for index, name in enumerate(COLUMNS)})
+            self._keep({name: table[:, index] for index, name in enumerate(COLUMNS)})
 
-    def _possible(self, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
-        if not arrays:
-            return arrays
-        keep = np.ones(len(arrays["run"]), np.bool_)
-        for name, largest in (("rank", MOST_RANKS - 1), ("step", LARGEST)):
-            if name in arrays:
-                keep &= np.isnan(arrays[name]) | _can_be(arrays[name], whole=True, largest=largest)
-        if "time_ms" in arrays:
-            keep &= ~np.isinf(arrays["time_ms"])
+    def _keep(self, part: Mapping[str, FloatArray]) -> None:
+        """Take the columns of some records, each in as few bytes as hold it."""
+        self._lengths.append(len(part["run"]))
+        self._parts.append({name: compact(column) for name, column in part.items()})
+
+    def _column(self, name: str) -> FloatArray | None:
+        """A column of all records, NaN where a part does not have it; None where no part has it."""
+        if not any(name in part for part in self._parts):
+            return None
+        array, begin = np.full(sum(self._lengths), np.nan), 0
+        for part, length in zip(self._parts, self._lengths, strict=True):
+            if name in part:
+                array[begin : begin + length] = part[name]
+            begin += length
+        return array
+
+    def _possible(self) -> BoolArray:
+        """Which records may be: the others are counted."""
+        keep = np.ones(sum(self._lengths), np.bool_)
+        for name, largest in (("rank", MOST_RANKS - 1), ("step", LARGEST), ("time_ms", np.inf)):
+            array = self._column(name)
+            if array is not None and name == "time_ms":
+                keep &= ~np.isinf(array)
+            elif array is not None:
+                keep &= np.isnan(array) | _can_be(array, whole=True, largest=largest)
         self.skip(IMPOSSIBLE, int((~keep).sum()))
-        if not keep.all():
-            arrays = {name: array[keep] for name, array in arrays.items()}
-        for name in VALUES:
-            if name in arrays:
-                largest = 1.0 if name == "kv_fraction" else LARGEST
-                broken = ~(np.isnan(arrays[name]) | _can_be(arrays[name], whole=name in WHOLE, largest=largest))
-                self.skip(IMPOSSIBLE_VALUES, int(broken.sum()))
-                arrays[name] = np.where(broken, np.nan, arrays[name])
-        return arrays
+        return keep
+
+    def _without_broken(self, name: str, array: FloatArray) -> FloatArray:
+        """The values with NaN for those that cannot be, which are counted."""
+        if name not in VALUES:
+            return array
+        largest = 1.0 if name == "kv_fraction" else LARGEST
+        broken = ~(np.isnan(array) | _can_be(array, whole=name in WHOLE, largest=largest))
+        self.skip(IMPOSSIBLE_VALUES, int(broken.sum()))
+        return np.where(broken, np.nan, array)
 
 
-def _joined(parts: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
-    """The columns of all parts, each let go from its parts as it is joined; NaN where a part does not have it."""
-    lengths, arrays = [len(part["run"]) for part in parts], {}
-    for name in COLUMNS:
-        columns = [part.pop(name, None) for part in parts]
-        if any(column is not None for column in columns):
-            filled = [
-                np.full(length, np.nan) if column is None else column
-                for column, length in zip(columns, lengths, strict=True)
-            ]
-            arrays[name] = np.concatenate(filled) if len(filled) > 1 else filled[0]
-    return arrays
+def compact(array: FloatArray) -> NDArray[Any]:
+    """The same numbers in as few bytes as hold them exactly; a copy, which keeps nothing else in memory."""
+    if not len(array):
+        return array
+    same = array == array[0] if not np.isnan(array[0]) else np.isnan(array)
+    if same.all():
+        return np.broadcast_to(np.float64(array[0]), len(array))
+    least, most = np.fmin.reduce(array), np.fmax.reduce(array)
+    for kind in (np.int16, np.int32):
+        limits = np.iinfo(kind)
+        if limits.min <= least <= most <= limits.max and (array == np.floor(array)).all():
+            return array.astype(kind)
+    if -EXACT_IN_FLOAT32 <= least <= most <= EXACT_IN_FLOAT32 and (np.isnan(array) | (array == np.floor(array))).all():
+        return array.astype(np.float32)
+    return np.array(array)
 
 
 def numbers(texts: Iterable[bytes]) -> FloatArray:
@@ -239,6 +273,10 @@ def _can_be(array: FloatArray, *, whole: bool, largest: float) -> Any:
     return possible & (array == np.floor(array)) if whole else possible
 
 
-def _column(name: str, array: FloatArray) -> pl.Series:
+def _series(name: str, array: FloatArray) -> pl.Series:
     series = pl.Series(name, array, nan_to_null=True)
-    return series.cast(pl.Int64) if name in WHOLE else series
+    if name == "clock":
+        return series.cast(pl.Int8)
+    if name not in WHOLE:
+        return series
+    return series.cast(pl.Int32 if np.fmax.reduce(array) <= MOST_IN_INT32 else pl.Int64)

@@ -140,10 +140,12 @@ def _joined(group: list[tuple[LogPart, pl.DataFrame]]) -> RotatedLog:
             run = _most(frames[-1], "run") + part.records.begins_with_start
             frame = frame.with_columns((pl.col("run") + int(run)).alias("run"))
             if part.records.resolution == "sampled" and part.records.alignment == "step" and "step" in frame.columns:
-                frame = frame.with_columns(pl.col("step") + int(_most(frames[-1], "step")) + 1)
+                frame = frame.with_columns(pl.col("step").cast(pl.Int64) + int(_most(frames[-1], "step")) + 1)
         frames.append(frame)
     names = tuple(part.source.name for part, _frame in group)
-    return RotatedLog(names, pl.concat(frames, how="diagonal"), _merged([part.records.facts for part, _frame in group]))
+    return RotatedLog(
+        names, pl.concat(frames, how="diagonal_relaxed"), _merged([part.records.facts for part, _frame in group])
+    )
 
 
 def _merged(facts: Sequence[LogFacts]) -> LogFacts:

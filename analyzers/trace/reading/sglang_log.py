@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from itertools import islice
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lbal.analyzers.trace.reading.line_clock import LineClock
 from lbal.analyzers.trace.reading.line_form import ABSENT, PLACE, Field, Fields, Place
@@ -53,23 +55,20 @@ class BatchLines:
         Of those that cannot be read, the ones whose place can be are among the rows.
         """
         alike, others = self._shapes.read_alike(data)
-        rows, tables, unread = [alike.row], [_table(alike.places, alike.values, 0.0)], 0
+        rows, places, values, damaged, unread = [], [], [], [], 0
         for row, line in others:
-            table, begun = self._read_one(line)
-            rows.append(np.full(len(table), row))
-            tables.append(table)
+            begun, fields, found = len(LOOKS_LIKE_ONE.findall(line)), batch_fields(line), LINE.match(line)
+            if found:
+                rows.append(row)
+                places.append(self._place(found["head"]))
+                values.append(fields.values(line) if fields else _only_step(found, line))
+                damaged.append(fields is None)
+                begun = max(begun, 1) - bool(fields)
             unread += begun
-        return np.concatenate(tables)[np.argsort(np.concatenate(rows), kind="stable")], unread
-
-    def _read_one(self, line: bytes) -> tuple[FloatArray, int]:
-        """The row of a line, if it has one, and how many lines that cannot be read are begun in it."""
-        begun, fields, found = len(LOOKS_LIKE_ONE.findall(line)), batch_fields(line), LINE.match(line)
-        if found is None:
-            return np.empty((0, len(COLUMNS))), begun
-        step = Field(*found.span("step")).value(line)
-        values = fields.values(line) if fields else [step] + [NAN] * (len(FIELDS) - 1)
-        row = _table(np.array([self._place(found["head"])]), np.array([values]), float(fields is None))
-        return row, max(begun, 1) - bool(fields)
+        plain = _table(np.array(places).reshape(-1, 3), np.array(values).reshape(-1, len(FIELDS)), np.array(damaged))
+        usual = _table(alike.places, alike.values, np.zeros(len(alike.row)))
+        order = np.argsort(np.concatenate([alike.row, np.array(rows, dtype=np.int64)]), kind="stable")
+        return np.concatenate([usual, plain])[order], unread
 
     def _place(self, head: bytes) -> Place:
         rank = RANK.findall(head)
@@ -106,19 +105,24 @@ def batch_fields(line: bytes) -> Fields | None:
     return Fields(found.start("kind"), (step, tokens, running, waiting, new, throughput, accepted))
 
 
+def _only_step(found: re.Match[bytes], line: bytes) -> list[float]:
+    """What is known of a damaged line."""
+    return [Field(*found.span("step")).value(line)] + [NAN] * (len(FIELDS) - 1)
+
+
 def _of_one(line: bytes) -> Fields | None:
     """The same of a line in which no other one is begun."""
     return batch_fields(line) if line.count(b" batch") == 1 else None
 
 
-def _table(places: FloatArray, values: FloatArray, is_damaged: float) -> FloatArray:
+def _table(places: FloatArray, values: FloatArray, is_damaged: NDArray[Any]) -> FloatArray:
     """Rows of `COLUMNS`."""
     throughput, running = values[:, FIELDS.index("throughput")], values[:, FIELDS.index("num_running")]
     timed = (throughput > 0) & (running > 0)
     step_ms = np.full(len(values), NAN)
     step_ms[timed] = running[timed] / throughput[timed] * 1e3
     values = np.column_stack([values[:, :-2], step_ms, values[:, -1]])
-    return np.column_stack([places, values, np.full(len(values), is_damaged)])
+    return np.column_stack([places, values, is_damaged])
 
 
 def is_plain_dp(data: bytes) -> bool:

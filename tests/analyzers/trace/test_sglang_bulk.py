@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sglang_lines import BODIES, PREFILL_BODIES, PREFIXES, decode, prefill
 
+from lbal.analyzers.trace.reading import sglang_log
 from lbal.analyzers.trace.reading.line_form import LineForm
 from lbal.analyzers.trace.reading.sglang_log import COLUMNS, BatchLines
 
@@ -79,7 +80,7 @@ def test_damaged_lines_read_alike(texts: list[str], seed: int) -> None:
 
 @pytest.mark.parametrize("body", BODIES)
 def test_lines_of_every_generation_are_read_in_bulk(body: str, monkeypatch) -> None:
-    monkeypatch.setattr(BatchLines, "_read_one", None)
+    monkeypatch.setattr(sglang_log, "LOOKS_LIKE_ONE", None)  # is only of use for lines that are read one by one
     table, unread = BatchLines().read(decode(3, 7, 900, iteration=5, body=body).encode() * 50)
     assert (len(table), unread) == (50, 0)
 
