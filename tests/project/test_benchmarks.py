@@ -80,3 +80,22 @@ def test_the_comparison_of_policies_refuses_a_part_that_it_does_not_know():
     )
     assert done.returncode == 2
     assert "long-run" in done.stderr
+
+
+def test_known_idle_comes_back_from_the_log_of_each_engine_and_files_are_told_or_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"lbal_trace": 1}\n{"step": 0, "kv_tokens": [7, 9], "num_running": [1, 2]}\n')
+    (tmp_path / "b.txt").write_text("nothing\n")
+    done = subprocess.run(
+        [sys.executable, "benchmarks/known_idle.py", "--steps", "600", "--ranks", "3", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    engines = rows[1:7]
+    assert [row[0].split(",")[0] for row in engines] == ["SGLang"] * 2 + ["vLLM"] + ["TensorRT-LLM"] * 2 + ["Dynamo"]
+    assert all(abs(float(row[4]) - float(row[5])) <= float(row[7]) for row in engines)
+    assert rows[8][:3] == ["a.jsonl", "2", "native"]
+    assert rows[9][:3] == ["b.txt", "1", "refused"]
