@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lbal.analyzers.trace.reading.base import LogReader, ReadOptions
 from lbal.analyzers.trace.reading.log_lines import MANGLED, PIECE_BYTES, plain
 from lbal.analyzers.trace.reading.lost_lines import BoolArray, RankLines, missing_numbers
-from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder
+from lbal.analyzers.trace.reading.rank_steps import RankStepsBuilder, compact
 from lbal.analyzers.trace.reading.runs import WRONG_STEP, Numbered, runs_of
 from lbal.analyzers.trace.reading.sglang_log import COLUMNS, EVERY_STEP, RANK, BatchLines, is_plain_dp, with_accepted
 from lbal.analyzers.trace.source import Source
@@ -21,6 +23,7 @@ START = re.compile(rb"\bserver_args=(?:ServerArgs\()?")
 CAPACITY = re.compile(rb"\bmax_total_num_tokens=(\d{1,15}),[^\n]{0,200}?\bmax_running_requests=(\d{1,9}),")
 DP_SIZE = re.compile(rb"\bdp_size=(\d{1,4})\b")
 SGLANG = re.compile(rb"server_args=ServerArgs\(|sglang(?![:_\w])|max_total_num_tokens=\d")
+NAMES = (*COLUMNS, "run")
 PREFILLS = "prefill lines beside sampled decode lines (they have no decode load)"
 SAMPLES = (
     "SGLang prints a decode line every 40 decode passes of a rank (--decode-log-interval), and ranks count their own: "
@@ -91,7 +94,8 @@ class SglangReader(LogReader):
                 table, unread = lines.read(data[begin:end])
                 mangled += unread
                 if len(table):
-                    tables.append(np.column_stack([table, np.full(len(table), max(starts - 1, 0))]))
+                    run = np.full(len(table), float(max(starts - 1, 0)))
+                    tables.append({name: compact(column) for name, column in zip(NAMES, [*table.T, run], strict=True)})
                 begin = end
                 starts += end < len(data)
                 records.begins_with_start |= starts > 0 and not tables
@@ -100,12 +104,9 @@ class SglangReader(LogReader):
             _hand_over(with_accepted(_columns(tables)), records, mangled)
 
 
-def _columns(tables: list[FloatArray]) -> dict[str, FloatArray]:
-    """The columns of all tables, which are let go: a large log would take twice the memory with them."""
-    names = (*COLUMNS, "run")
-    columns = {name: np.concatenate([table[:, index] for table in tables]) for index, name in enumerate(names)}
-    tables.clear()
-    return columns
+def _columns(tables: list[dict[str, NDArray[Any]]]) -> dict[str, FloatArray]:
+    """The columns of all tables, which let go of them: a large log would take twice the memory with both."""
+    return {name: np.concatenate([table.pop(name) for table in tables], dtype=np.float64) for name in NAMES}
 
 
 def _hand_over(columns: dict[str, FloatArray], records: RankStepsBuilder, mangled: int) -> None:
