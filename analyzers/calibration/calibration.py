@@ -2,12 +2,13 @@
 
 With rank times (`compute_ms`) every rank with work in every step is one observation of
 
-    y = c + f_g * (a*L + b*n + p*P)
+    y = c + f_g * (a*L + b*n + p*P + e*A)
 
-with P prefill tokens (where recorded) and f_g the factor of the rank, 1 for the median rank; C is c plus the median of
+with P prefill tokens (where recorded), A the pairs of a query and a key in their attention (where recorded too) and
+f_g the factor of the rank, 1 for the median rank; C is c plus the median of
 step time minus largest rank time. Without rank times every step is one observation of
 
-    t = C + max_g f_g * (a*L + b*n + p*P)
+    t = C + max_g f_g * (a*L + b*n + p*P + e*A)
 
 and only ranks that need a factor get one (`step_times.py`). Values are those of rank times without noise, which predict
 step times best; intervals also allow for noise of rank times. b_mean is left out: its work is in C and b.
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from lbal.analyzers.barrier.accounts import account
-from lbal.analyzers.barrier.mixed_work import common_times_ms, rank_times_ms
+from lbal.analyzers.barrier.mixed_work import common_times_ms, lacks_pairs, rank_times_ms
 from lbal.analyzers.barrier.step_time import Band, StepTimeModel
 from lbal.analyzers.barrier.whole_steps import whole_blocks
 from lbal.analyzers.calibration.rank_sums import FEWEST_OF_RANK, NAMES
@@ -37,7 +38,7 @@ from lbal.analyzers.calibration.robust_fit import RobustFit
 from lbal.analyzers.calibration.step_times import MOST_CELLS as MOST_CELLS_OF_STEP_TIMES
 from lbal.analyzers.calibration.step_times import settle_step_times
 from lbal.analyzers.calibration.telling_apart import MOST_CELLS, why_not_told
-from lbal.analyzers.calibration.uncertainty import Interval, uncertainty
+from lbal.analyzers.calibration.uncertainty import Interval, Uncertainty, uncertainty
 from lbal.analyzers.errors import InputError
 from lbal.analyzers.trace.step_blocks import blocks_of
 from lbal.analyzers.trace.trace import FloatArray, StepArrays, Trace
@@ -149,19 +150,21 @@ class Calibration:
 
 
 def calibrate(trace: Trace, name: str = "") -> Calibration:
-    """Fit C, a, b (and p, where prefill tokens were recorded) to the steps of a trace.
+    """Fit C, a, b (and p, where prefill tokens were recorded, and e, where their pairs were) to the steps of a trace.
 
-    Raises `InputError` with the reason where the trace has no measured times or cannot tell the coefficients.
+    C_x is not fitted: what steps with prefill lose beside it is in p. Where the pairs of prefill cannot be told from
+    its tokens, as chunks are too alike, p alone is fitted, and a note says so. Raises `InputError` with the reason where
+    the trace has no measured times or cannot tell the coefficients.
     """
     source = trace.meta.source
     steps, notes = measured_steps(trace)
-    fit = _fit(steps, source)
-    intervals, factors, most_noise = uncertainty(fit)
-    _refuse_vague(fit, intervals, source)
+    fit, (intervals, factors, most_noise), left_out = _sure_fit(steps, source)
+    notes += left_out
     ranks = _rank_fits(fit, factors)
     model = _model(fit, intervals, ranks, name or f"calibrated on {source}", source)
     errors = _errors(fit.steps, model)
     held_out, doubts = _held_out(fit.steps, source)
+    doubts += ["C_x is not fitted: what steps lose where ranks prefill is in p"] if "p" in intervals else []
     measured = fit.steps.compute_ms is not None
     return Calibration(
         model=model,
@@ -176,6 +179,25 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
         idle_modelled=_idle(fit.steps, model, measured=False),
         warnings=(*notes, *doubts, *_warnings(fit, intervals, ranks, errors, held_out, most_noise)),
     )
+
+
+def _sure_fit(steps: StepArrays, source: str) -> tuple[RobustFit, Uncertainty, list[str]]:
+    """A fit whose coefficients are sure enough, and how sure; without e, as a note says, where e is not."""
+    notes: list[str] = []
+    if steps.prefill_pairs is not None:
+        try:
+            fit = _fit(steps, source)
+            found = uncertainty(fit)
+            _refuse_vague(fit, found.coefficients, source)
+        except InputError as error:
+            notes = [f"e is left out of the fit: {error.problem}"]
+            steps = replace(steps, prefill_pairs=None)
+        else:
+            return fit, found, notes
+    fit = _fit(steps, source)
+    found = uncertainty(fit)
+    _refuse_vague(fit, found.coefficients, source)
+    return fit, found, notes
 
 
 def _worst_p95(errors: Errors, held_out: Errors | None) -> float:
@@ -216,6 +238,10 @@ def measured_steps(trace: Trace) -> tuple[StepArrays, list[str]]:
         if np.isnan(steps.prefill_tokens).any():
             notes.append("some steps do not tell their prefill_tokens: prefill is left out of the fit")
         steps = replace(steps, prefill_tokens=None)
+    if steps.prefill_tokens is None or lacks_pairs(steps):
+        steps = replace(steps, prefill_pairs=None)
+    if steps.prefill_pairs is not None:
+        steps = replace(steps, prefill_pairs=np.nan_to_num(steps.prefill_pairs))
     if every > 1:
         notes.append(f"fitted on every {every}th of {len(whole):,} steps")
     return steps, notes
@@ -305,13 +331,13 @@ def _rank_fits(fit: RobustFit, factors: Sequence[Interval | None]) -> tuple[Rank
 
 
 def _plain_model(fit: RobustFit, name: str = "fit") -> StepTimeModel:
-    c, a, b, p = fit.coefficients / 1e3
     notable = {
         rank: 1 / factor
         for rank, factor in enumerate(fit.factor.tolist())
         if is_notable(fit, Interval(factor, factor, factor))
     }
-    model = StepTimeModel(name, c + fit.extra_ms / 1e3, a, b, per_prefill_token_s=p)
+    found = dict(zip(NAMES, (fit.coefficients / 1e3).tolist(), strict=False))
+    model = StepTimeModel(name, 0.0, 0.0).with_coefficients(**{**found, "C": found["C"] + fit.extra_ms / 1e3})
     return model.with_speeds(notable)
 
 
@@ -392,7 +418,7 @@ def _warnings(
             f"(above {POOR_ERROR:.0%}); do not trust small differences between policies"
         )
     for name, interval in intervals.items():
-        if interval.low <= 0 and name != "p":
+        if interval.low <= 0 and name not in ("p", "e"):
             found.append(f"{name} may be 0: its interval reaches {interval.high:.3g} s")
     more = [math.nan] * len(ranks) if fit.steps.compute_ms is None else list(more_ms(fit))
     for rank in ranks:

@@ -1,7 +1,7 @@
 """Weighted sums per rank, and the steps of a least-squares fit that need nothing else.
 
-An observation of rank g with loads x = (1, L, n, P) is fitted by c + f_g*(a*L + b*n + p*P). With the weights fixed, all
-that a step of the fit needs are sums of x*x' and of x*y per rank.
+An observation of rank g with loads x = (1, L, n, P, A) is fitted by c + f_g*(a*L + b*n + p*P + e*A). With the weights
+fixed, all that a step of the fit needs are sums of x*x' and of x*y per rank.
 
 The factors f_g have no scale of their own: twice the factors with half of a, b and p fit as well. So either the median
 of the factors is 1 (of two ranks that of the faster), or, where most ranks have too few observations for a factor,
@@ -23,8 +23,8 @@ from lbal.analyzers.trace.trace import FloatArray, IntArray
 if TYPE_CHECKING:
     from lbal.analyzers.calibration.robust_fit import RobustFit
 
-NAMES = ("C", "a", "b", "p")
-WIDTH = len(NAMES)
+NAMES = ("C", "a", "b", "p", "e")
+"""Of the coefficients. Fits have K of them: all, or without e, where the pairs of prefill attention are not known."""
 FEWEST_OF_RANK = 30
 """Observations that the factor of a rank needs."""
 
@@ -60,19 +60,20 @@ class RankSums:
     """Sums over the observations of each rank, of weight times products."""
 
     gram: FloatArray
-    """(G, 4, 4) of x*x'."""
+    """(G, K, K) of x*x'."""
     moment: FloatArray
-    """(G, 4) of x*y."""
+    """(G, K) of x*y."""
 
     @classmethod
     def of(cls, fit: RobustFit, weight: FloatArray, some: NDArray[np.bool_] | slice = slice(None)) -> RankSums:
         """Of some observations of a fit with these weights, shape (R,)."""
         size, rank, loads, y = len(fit.factor), fit.rank[some], fit.loads[some], fit.y[some]
-        gram, moment = np.zeros((size, WIDTH, WIDTH)), np.zeros((size, WIDTH))
-        for row in range(WIDTH):
+        width = loads.shape[1]
+        gram, moment = np.zeros((size, width, width)), np.zeros((size, width))
+        for row in range(width):
             left = weight[some] * loads[:, row]
             moment[:, row] = np.bincount(rank, left * y, size)
-            for column in range(row, WIDTH):
+            for column in range(row, width):
                 gram[:, row, column] = gram[:, column, row] = np.bincount(rank, left * loads[:, column], size)
         return cls(gram, moment)
 
@@ -82,7 +83,7 @@ class RankSums:
 
     def alternated(self, factor: FloatArray, is_free: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """The best coefficients for these factors, then the best factors for those coefficients."""
-        scale = _scales(factor)
+        scale = _scales(factor, self.moment.shape[1])
         total = (self.gram * scale[:, :, None] * scale[:, None, :]).sum(axis=0)
         found = non_negative(total, (self.moment * scale).sum(axis=0))
         slopes = found[1:]
@@ -95,7 +96,7 @@ class RankSums:
         self, coefficients: FloatArray, factor: FloatArray, is_free: NDArray[np.bool_]
     ) -> tuple[FloatArray, FloatArray]:
         """A Gauss-Newton step of coefficients and factors at once; coefficients at 0 stay there, none falls below."""
-        scale = _scales(factor)
+        scale = _scales(factor, len(coefficients))
         residual = self.moment - np.einsum("gij,gj->gi", self.gram, scale * coefficients)
         gradient = (residual * scale).sum(axis=0), residual[:, 1:] @ coefficients[1:]
         change, turned = Arrow.of(self, coefficients, factor, is_free).solve(gradient[0], gradient[1])
@@ -118,20 +119,20 @@ class Arrow:
     """
 
     inner: FloatArray
-    """(4, 4) between coefficients."""
+    """(K, K) between coefficients."""
     cross: FloatArray
-    """(4, G) between coefficients and factors."""
+    """(K, G) between coefficients and factors."""
     own: FloatArray
     """(G,) of the factors."""
     some: NDArray[np.bool_]
-    """(4,) coefficients that may move."""
+    """(K,) coefficients that may move."""
     moving: NDArray[np.bool_]
     """(G,) factors that may move."""
 
     @classmethod
     def of(cls, sums: RankSums, coefficients: FloatArray, factor: FloatArray, is_free: NDArray[np.bool_]) -> Arrow:
         """At these coefficients and factors."""
-        scale, slopes = _scales(factor), coefficients[1:]
+        scale, slopes = _scales(factor, len(coefficients)), coefficients[1:]
         inner = (sums.gram * scale[:, :, None] * scale[:, None, :]).sum(axis=0)
         cross = (scale * (sums.gram[:, :, 1:] @ slopes)).T
         own = np.einsum("gij,i,j->g", sums.gram[:, 1:, 1:], slopes, slopes)
@@ -147,7 +148,7 @@ class Arrow:
         return np.asarray(self.inner[np.ix_(self.some, self.some)] - cross / self.own[self.moving] @ cross.T)
 
     def solve(self, inner: FloatArray, own: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The changes of coefficients (…, 4) and of factors (…, G) for right sides of these shapes."""
+        """The changes of coefficients (…, K) and of factors (…, G) for right sides of these shapes."""
         some, moving = np.flatnonzero(self.some), self.moving
         cross = self.cross[np.ix_(some, moving)]
         weighed, reduced = cross / self.own[moving], self.reduced
@@ -160,15 +161,15 @@ class Arrow:
         return change, turned
 
 
-def _scales(factor: FloatArray) -> FloatArray:
-    """(G, 4) what the loads of each rank are multiplied by; the constant has no factor."""
-    scale = np.ones((len(factor), WIDTH))
+def _scales(factor: FloatArray, width: int) -> FloatArray:
+    """(G, K) what the loads of each rank are multiplied by; the constant has no factor."""
+    scale = np.ones((len(factor), width))
     scale[:, 1:] = factor[:, None]
     return scale
 
 
 def non_negative(gram: FloatArray, moment: FloatArray) -> FloatArray:
-    """The x >= 0 that minimises x'Gx - 2*m'x: the best of all supports, of which there are at most 15.
+    """The x >= 0 that minimises x'Gx - 2*m'x: the best of all supports, of which there are at most 31.
 
     `gram` of shape (p, p), `moment` (p,); a load that is never there (a zero on the diagonal) gets 0.
     """

@@ -199,6 +199,7 @@ def _evenly(steps: StepBlocks) -> tuple[StepArrays, float]:
         parts.append(thinned(block, row, stride))
         row += len(block)
     found = joined(parts, -(-row // stride))
+    found = replace(found, prefill_pairs=None)  # p alone is fitted here
     return found if is_told and is_some else replace(found, prefill_tokens=None), extra_ms.median()
 
 

@@ -1,7 +1,8 @@
 """A robust, non-negative fit of step times to loads: the numbers behind a calibration.
 
-Loads have four columns, in the order of `NAMES`: 1, KV tokens, requests, prefill tokens. All but the first are
-multiplied by the factor of their rank. Times are in ms here; coefficients leave in seconds.
+Loads have K columns, in the order of `NAMES`: 1, KV tokens, requests, prefill tokens and, if known, the pairs of
+their attention. All but the first are multiplied by the factor of their rank. Times are in ms here; coefficients
+leave in seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lbal.analyzers.calibration.rank_sums import NAMES, RankSums, dropped, free_factors
+from lbal.analyzers.calibration.rank_sums import RankSums, dropped, free_factors
 from lbal.analyzers.trace.trace import FloatArray, IntArray, StepArrays
 
 HUBER, TUKEY, MAD = 1.345, 4.685, 1.4826
@@ -20,16 +21,16 @@ ROUNDS, MOST_ROUNDS = 6, 60
 
 @dataclass
 class RobustFit:
-    """A robust fit: observations of shape (R,), loads (R, 4) in the order of `NAMES`, and what was found."""
+    """A robust fit: observations of shape (R,), loads (R, K) in the order of `NAMES`, and what was found."""
 
     steps: StepArrays
     step_row: IntArray
     rank: IntArray
     loads: FloatArray
-    """Columns 1, L, n, P; P is 0 where it was not recorded."""
+    """Columns 1, L, n, P, which is 0 where it was not recorded, and A, which is there only where it was."""
     y: FloatArray
-    coefficients: FloatArray = field(default_factory=lambda: np.zeros(len(NAMES)))
-    """c, a, b, p in ms."""
+    coefficients: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """(K,) c, a, b, p and, if fitted, e in ms."""
     factor: FloatArray = field(default_factory=lambda: np.ones(0))
     """(G,) of each rank; 1 where there are too few observations."""
     is_free: NDArray[np.bool_] = field(default_factory=lambda: np.ones(0, np.bool_))
@@ -38,6 +39,11 @@ class RobustFit:
     """(R,) robust weights, without those for relative errors."""
     extra_ms: float = 0.0
     """Median of step time minus largest rank time."""
+
+    def __post_init__(self) -> None:
+        """Nothing is fitted yet."""
+        if not len(self.coefficients):
+            self.coefficients = np.zeros(self.loads.shape[1])
 
     @classmethod
     def of_rank_times(cls, steps: StepArrays) -> RobustFit:
@@ -86,21 +92,22 @@ class RobustFit:
         return np.asarray(np.maximum(self.effective_loads() @ self.coefficients, self.y.mean() * 1e-3))
 
     def effective_loads(self) -> FloatArray:
-        """(R, 4) loads with the factor of their rank; the constant has none."""
+        """(R, K) loads with the factor of their rank; the constant has none."""
         effective = self.loads.copy()
         effective[:, 1:] *= self.factor[self.rank][:, None]
         return effective
 
 
 def all_loads(steps: StepArrays) -> FloatArray:
-    """(S, G, 3) KV tokens, requests and prefill tokens."""
+    """(S, G, K - 1) KV tokens, requests, prefill tokens and, if known, their pairs."""
     prefill = np.zeros_like(steps.kv_tokens) if steps.prefill_tokens is None else steps.prefill_tokens
-    return np.stack([steps.kv_tokens, steps.num_running, prefill], axis=2)
+    pairs = [] if steps.prefill_pairs is None else [steps.prefill_pairs]
+    return np.stack([steps.kv_tokens, steps.num_running, prefill, *pairs], axis=2)
 
 
 def _loads(steps: StepArrays, row: IntArray, rank: IntArray) -> FloatArray:
-    prefill = np.zeros(len(row)) if steps.prefill_tokens is None else steps.prefill_tokens[row, rank]
-    return np.stack([np.ones(len(row)), steps.kv_tokens[row, rank], steps.num_running[row, rank], prefill], axis=1)
+    loads = all_loads(steps)[row, rank]
+    return np.concatenate([np.ones((len(row), 1)), loads], axis=1)
 
 
 def robust_weight(residual: FloatArray, *, redescending: bool) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The fit of step times alone: t = C + the largest of f_g * (a*L_g + b*n_g + p*P_g).
+"""The fit of step times alone: t = C + the largest of f_g * (a*L_g + b*n_g + p*P_g + e*A_g).
 
 A rank is seen only where it is the straggler, so a factor f_g is fitted only for ranks that need one, and the others
 have 1:
@@ -44,10 +44,10 @@ class StepTimesFit:
     """A fit of S step times over G ranks whose rank times vary by `noise`."""
 
     loads: FloatArray
-    """(S, G, 3) KV tokens, requests, prefill tokens."""
+    """(S, G, K - 1) KV tokens, requests, prefill tokens and, if known, their pairs."""
     step_ms: FloatArray
     coefficients: FloatArray
-    """c, a, b, p in ms."""
+    """(K,) c, a, b, p and, if fitted, e in ms."""
     factor: FloatArray
     is_free: NDArray[np.bool_]
     """(G,) whether the factor of the rank is fitted."""
@@ -66,7 +66,7 @@ class StepTimesFit:
         return straggler_shares(self.rank_ms, self.noise).of_rank
 
     def slopes(self, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(S, 4) what the coefficients move a step time by, and (S, G) what the factors do."""
+        """(S, K) what the coefficients move a step time by, and (S, G) what the factors do."""
         moved = np.einsum("sg,sgk->sk", shares * self.factor, self.loads)
         ones = np.ones((len(moved), 1))
         return np.concatenate([ones, moved], axis=1), shares * (self.loads @ self.coefficients[1:])
@@ -120,7 +120,7 @@ class StepTimesFit:
         return np.concatenate([by_coefficient[:, self.coefficients > 0], by_factor[:, self.is_free]], axis=1)
 
     def influence(self, slope: float) -> tuple[FloatArray, FloatArray]:
-        """(B, 4) and (B, G) what leaving out each of B blocks of steps moves coefficients and factors by."""
+        """(B, K) and (B, G) what leaving out each of B blocks of steps moves coefficients and factors by."""
         block, blocks = self.blocks
         shares = self.shares
         expected, moves = self.expected_ms(shares), self.moves(shares)

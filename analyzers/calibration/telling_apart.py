@@ -19,14 +19,14 @@ LEAST_SPREAD = 0.01
 """Loads whose standard deviation is below this share of their mean are too alike."""
 LEAST_TOLERANCE = 1e-6
 """Least part of a load that the others do not explain."""
-LOADS = ("", "KV tokens", "requests", "prefill tokens")
+LOADS = ("", "KV tokens", "requests", "prefill tokens", "prefill pairs")
 
 
 def why_not_told(fit: RobustFit) -> str:
     """Why the observations of a fit cannot tell its coefficients apart; empty where they can."""
     if len(fit.y) < FEWEST_OBSERVATIONS:
         return f"only {len(fit.y)} rank or step times have work and a time"
-    present = [index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]
+    present = [index for index in range(1, fit.loads.shape[1]) if fit.loads[:, index].any()]
     for index in present:
         values = fit.loads[:, index]
         if values.std() < LEAST_SPREAD * values.mean():
@@ -47,7 +47,7 @@ def why_not_told(fit: RobustFit) -> str:
 
 def why_no_constant(fit: RobustFit) -> str:
     """Why the observations of a fit cannot tell its constant from its loads; empty where they can."""
-    present = [index for index in range(1, len(NAMES)) if fit.loads[:, index].any()]
+    present = [index for index in range(1, fit.loads.shape[1]) if fit.loads[:, index].any()]
     if len(fit.y) <= len(present) + 1:
         return f"only {len(fit.y)} rank times have work and a time"
     spreads = [fit.loads[:, index].std() / fit.loads[:, index].mean() for index in present]

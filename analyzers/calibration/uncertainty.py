@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lbal.analyzers.calibration.rank_sums import NAMES, WIDTH, Arrow, RankSums, dropped, normalised, reference_factor
+from lbal.analyzers.calibration.rank_sums import NAMES, Arrow, RankSums, dropped, normalised, reference_factor
 from lbal.analyzers.calibration.robust_fit import TUKEY, RobustFit, robust_scale
 from lbal.analyzers.calibration.step_times import StepTimesFit, fit_of
 from lbal.analyzers.statistics.student import CONFIDENCE, NORMAL_QUANTILE, t_quantile
@@ -88,12 +88,12 @@ def _of_step_times(fit: RobustFit) -> Uncertainty:
         Interval(*each) for each in zip(values.tolist(), np.maximum(low, 0.0).tolist(), high.tolist(), strict=True)
     ]
     coefficients = {NAMES[index]: Interval(*(end * 1e-3 for end in found[index])) for index in _present(fit)}
-    factors = [found[WIDTH + rank] if free else None for rank, free in enumerate(fit.is_free)]
+    factors = [found[len(fit.coefficients) + rank] if free else None for rank, free in enumerate(fit.is_free)]
     return Uncertainty(coefficients, factors, noise)
 
 
 def _ends(fit: StepTimesFit) -> tuple[FloatArray, FloatArray]:
-    """(4 + G,) low and high ends of the coefficients in ms, then of the factors."""
+    """(K + G,) low and high ends of the coefficients in ms, then of the factors."""
     moved, turned = fit.influence(_mean_slope(fit.residual))
     draws = _draws(len(moved))
     coefficients, factors = fit.coefficients + draws @ moved, fit.factor + draws @ turned
@@ -119,7 +119,7 @@ def _widening(blocks: int) -> float:
 
 def _present(fit: RobustFit) -> list[int]:
     """The coefficients whose load is there."""
-    return [0, *[index for index in range(1, WIDTH) if fit.loads[:, index].any()]]
+    return [0, *[index for index in range(1, fit.loads.shape[1]) if fit.loads[:, index].any()]]
 
 
 def _interval(value: float, draws: FloatArray, widening: float, unit: float = 1.0) -> Interval:
@@ -133,7 +133,7 @@ def _interval(value: float, draws: FloatArray, widening: float, unit: float = 1.
 
 
 def _influence(fit: RobustFit, block: IntArray, blocks: int) -> tuple[FloatArray, FloatArray]:
-    """(B, 4) and (B, G) what leaving out each block moves coefficients and factors by."""
+    """(B, K) and (B, G) what leaving out each block moves coefficients and factors by."""
     fitted = fit.fitted_ms()
     weight = fit.weight / fitted**2 * ~dropped(fit.rank, fit.is_free)
     size, residual = len(fit.factor), fit.y - fitted

@@ -136,6 +136,51 @@ def test_prefill_tokens_get_a_coefficient_where_they_were_recorded(steps):
     assert found.model.as_dict()["p"] == found.coefficients["p"].value
 
 
+def with_prefill(steps: StepArrays, chunks, seed: int = 3) -> StepArrays:
+    """Chunks of prompts on a tenth of the rank-steps, each with up to 30,000 tokens of its prompt before it."""
+    random, shape = np.random.default_rng(seed), steps.kv_tokens.shape
+    tokens = np.where(random.random(shape) < 0.1, random.choice(chunks, shape), 0).astype(np.float64)
+    before = np.floor(random.uniform(0, 30_000, shape))
+    return dataclasses.replace(steps, prefill_tokens=tokens, prefill_pairs=tokens * before + tokens**2 / 2)
+
+
+def test_the_attention_of_prefill_gets_a_coefficient_where_its_pairs_were_recorded(steps):
+    steps = with_prefill(steps, range(100, 4_000))
+    own, step_ms = noisy(steps, prefill_s=1e-5, noise=0.02)
+    pairs_ms = 1e-9 * 1e3 * steps.prefill_pairs * SLOW.slowness(steps.dp_size)
+    found = calibrate(
+        recorded(steps, compute_ms=own + pairs_ms, step_ms=step_ms + (own + pairs_ms).max(axis=1) - own.max(axis=1))
+    )
+    assert found.coefficients["p"].value == pytest.approx(1e-5, rel=0.1)
+    assert found.coefficients["e"].value == pytest.approx(1e-9, rel=0.05)
+    assert {"p", "e"} <= {band.coefficient for band in found.model.bands}
+    assert any("C_x is not fitted" in warning for warning in found.warnings)
+
+
+def test_attention_that_cannot_be_told_from_tokens_is_left_out_and_that_is_said(steps):
+    """Whole prompts of one length: their pairs are as their tokens."""
+    steps = with_prefill(steps, [1_000])
+    steps = dataclasses.replace(steps, prefill_pairs=steps.prefill_tokens**2 / 2)
+    own, step_ms = noisy(steps, prefill_s=1e-5, noise=0.02)
+    found = calibrate(recorded(steps, compute_ms=own, step_ms=step_ms))
+    assert "e" not in found.coefficients
+    assert found.coefficients["p"].value == pytest.approx(1e-5, rel=0.05)
+    assert any(warning.startswith("e is left out of the fit: ") for warning in found.warnings)
+
+
+def test_the_intervals_of_prefill_hold_the_truth_nearly_always(steps):
+    """Ten recordings with noise of their own: at most two of the 95% intervals may miss."""
+    held = dict.fromkeys(("p", "e"), 0)
+    for seed in range(10):
+        some = with_prefill(steps.part(slice(0, 400)), range(100, 4_000), seed)
+        own, _step_ms = noisy(some, seed=seed, prefill_s=1e-5, noise=0.05)
+        own = own + 1e-6 * some.prefill_pairs * SLOW.slowness(some.dp_size)
+        found = calibrate(recorded(some, compute_ms=own)).coefficients
+        for name, truth in (("p", 1e-5), ("e", 1e-9)):
+            held[name] += found[name].low <= truth <= found[name].high
+    assert min(held.values()) >= 8, held
+
+
 def test_coefficients_are_never_negative(steps):
     own = 5.0 + 0.5 * steps.num_running + 1e-5 * (steps.kv_tokens.max() - steps.kv_tokens)
     found = calibrate(recorded(steps, compute_ms=own, step_ms=own.max(axis=1) + 1))
