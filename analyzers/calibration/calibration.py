@@ -153,8 +153,8 @@ def calibrate(trace: Trace, name: str = "") -> Calibration:
     """Fit C, a, b (and p, where prefill tokens were recorded, and e, where their pairs were) to the steps of a trace.
 
     C_x is not fitted: what steps with prefill lose beside it is in p. Where the pairs of prefill cannot be told from
-    its tokens, as chunks are too alike, p alone is fitted, and a note says so. Raises `InputError` with the reason where
-    the trace has no measured times or cannot tell the coefficients.
+    its tokens, as chunks are too alike, p alone is fitted, and a note says so. Raises `InputError` with the reason
+    where the trace has no measured times or cannot tell the coefficients.
     """
     source = trace.meta.source
     steps, notes = measured_steps(trace)
