@@ -26,7 +26,7 @@ from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, slope_models, variants
 from lbal.analyzers.errors import InputError, Parameter, UsageError
 from lbal.analyzers.metrics import METRICS, Bases, Basis, Measure, add_ranges, measure, step_figures, undefined_figures
-from lbal.analyzers.requests.latency import request_metrics, waited_steps
+from lbal.analyzers.requests.latency import RequestTimes, request_metrics, waited_steps
 from lbal.analyzers.trace.step_blocks import StepBlocks
 from lbal.analyzers.trace.trace import FloatArray, Trace
 
@@ -293,7 +293,5 @@ def _request_figures(trace: Trace, starts: Starts | None, rows: slice, window: W
             requests = requests.filter((entered >= rows.start) & (entered < rows.stop))
         if "arrival_ms" in requests.columns:
             waited = waited_steps(requests, starts.start_ms)
-    figures = request_metrics(requests, waited)
-    if trace.meta.kind == "replayed" and not trace.meta.config.get("prefill"):
-        figures = {name: value for name, value in figures.items() if not name.startswith("ttft")}
-    return figures
+    has_first_token = trace.meta.kind == "recorded" or bool(trace.meta.config.get("prefill"))
+    return request_metrics(RequestTimes(requests, has_first_token=has_first_token), waited)

@@ -78,6 +78,8 @@ class Metric:
     """The value is a constant times the ratio of these sums: this gives its interval over steps. None: no interval."""
     banded: bool = False
     """Whether the code that computes the value also gives its range over the bands; see `has_range`."""
+    in_tables_of_all: bool = True
+    """Whether tables that show every metric of a run show it; the JSON always does."""
     group: Group = "balance"
     shown: Mapping[Place, int] = field(default_factory=dict)
     """Position in each place that shows it, smallest first. Gaps are left for new metrics."""

@@ -107,6 +107,10 @@ def replay(
     gpus_per_rank: GpusPerRank = None,
     bands: Bands = False,
     costs: CostList = None,
+    slo: Annotated[
+        str | None,
+        typer.Option("--slo", metavar="NAME=MS,…", help="Goodput: requests within limits on ttft, tpot, itl, e2e."),
+    ] = None,
     window: WindowName = "all",
     steps: StepsShown = None,
     seed: Annotated[
@@ -165,6 +169,7 @@ def replay(
         slot_use=slot_use,
         models=ModelChoice(step_model, rank_speed or [], power_model, gpus_per_rank, costs),
         bands=bands,
+        slo=slo,
         window=window,
         seed=seed,
         repeat=repeat,

@@ -323,7 +323,7 @@ def shown_names(runs: Sequence[Run]) -> Sequence[str]:
     """The metrics that a table of these runs shows."""
     if len(runs) > 1 or runs[0].policy is not None:
         return names_in("comparison")
-    return [name for name, metric in METRICS.items() if metric.group != "spread"]
+    return [name for name, metric in METRICS.items() if metric.group != "spread" and metric.in_tables_of_all]
 
 
 def _details(run: Run, width: int) -> Iterator[RenderableType]:

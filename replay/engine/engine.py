@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lbal.analyzers.barrier.account_pass import PowerCurves
 from lbal.analyzers.barrier.accounts import BarrierAccounts, account, join
@@ -70,6 +71,8 @@ class Replay:
     """(N,) steps between joining the pool or queue and admission."""
     statistics: dict[str, Any] = field(default_factory=dict)
     """What the policy says of its decisions (`Policy.statistics`)."""
+    stalled: NDArray[np.bool_] | None = None
+    """(S, G) in which steps the decodes of a rank stood still beside its prompts; None where they never do."""
     also: tuple[dict[Phase, BarrierAccounts], ...] = ()
     """Accounts of the same trajectory under each of the other step-time models that were asked for."""
 
@@ -95,10 +98,14 @@ class _Trajectory:
     also: tuple[StepTimeModel, ...]
     """Models that the same loads are accounted for with, after the one of the replay."""
     on_steps: Callable[[StepArrays], None] | None = None
+    stalls: bool = False
+    """Whether decodes stall in the steps in which their rank computes prompts."""
     settled: dict[Phase, list[list[BarrierAccounts]]] = field(default_factory=lambda: {"ramp": [], "full": []})
     pending: dict[Phase, list[list[BarrierAccounts]]] = field(default_factory=lambda: {"ramp": [], "full": []})
     """Steps since the last admission so far: the drain, unless another admission follows."""
     kept: list[StepArrays] = field(default_factory=list)
+    stalled: list[NDArray[np.uint8]] = field(default_factory=list)
+    """In which steps each rank's decodes stall, as bits."""
     start_ms: list[FloatArray] = field(default_factory=list)
     step_ms: list[FloatArray] = field(default_factory=list)
     steps: int = 0
@@ -139,6 +146,9 @@ class _Trajectory:
         self.steps += count
         if self.on_steps is not None:
             self.on_steps(steps)
+        if self.stalls:
+            assert steps.prefill_tokens is not None
+            self.stalled.append(np.packbits(steps.prefill_tokens > 0, axis=1))
         if self.keep:
             self.kept.append(_copied(steps))
 
@@ -184,7 +194,13 @@ def replay(
     rules = Rules(policy, view, state.pool, state.admitted, state.chosen_rank)
     _try(policy, cluster.dp_size)
     trajectory = _Trajectory(
-        cluster.step_model, keep_steps, binding == "immediate", curves or PowerCurves(), tuple(also), on_steps
+        cluster.step_model,
+        keep_steps,
+        binding == "immediate",
+        curves or PowerCurves(),
+        tuple(also),
+        on_steps,
+        stalls=cluster.prefill is not None and not cluster.prefill.mixes,
     )
     mixed, run_loop = parts.mixed, compiled_loop()
     status = loop.ROWS_FULL
@@ -591,6 +607,7 @@ def _result(
         preempted=None,
         moments=moments,
         waited_steps=moments.admitted_step - requests.arrived_step,
+        stalled=_unpacked(trajectory.stalled, cluster.dp_size),
         also=tuple(trajectory.accounts(index) for index in range(1, 1 + len(trajectory.also))),
     )
 
@@ -604,6 +621,10 @@ def _config(policy: Policy, binding: Binding, cluster: Cluster, conditions: Cond
         **{name: told[name] for name in names},
         **cluster.prefill_record,
     }
+
+
+def _unpacked(parts: list[NDArray[np.uint8]], dp_size: int) -> NDArray[np.bool_] | None:
+    return np.unpackbits(np.concatenate(parts), axis=1, count=dp_size).astype(np.bool_) if parts else None
 
 
 def _joined(parts: list[StepArrays]) -> StepArrays:

@@ -24,7 +24,8 @@ from lbal.analyzers.energy.figures import energy_figures, saving_figures
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.energy.sensitivity import BandedRun, saving_range, slope_models, tpot_ms, variants
 from lbal.analyzers.metrics import METRICS, Measure, add_ranges, measure, step_figures
-from lbal.analyzers.requests.latency import distribution, request_metrics
+from lbal.analyzers.requests.latency import distribution, request_metrics, unavailable_latencies
+from lbal.analyzers.requests.slo import Slo, goodput
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.result.runs import reference_of
 from lbal.analyzers.trace.trace import FloatArray
@@ -38,18 +39,22 @@ WITHHELD = "no bound is known with prefill"
 """Why there is no headroom: its bounds rest on requests that give a token with every step from their admission on."""
 
 
-def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
+def run_of(windowed: Windowed, view: EnergyView | None = None, slo: Slo | None = None) -> Run:
     """The run of a replay: every figure is over the same steps, and over the requests admitted in them.
 
-    With a view of energy, whose curves the replay must have been given, there are figures of energy too.
+    With a view of energy, whose curves the replay must have been given, there are figures of energy too; with limits on
+    latency the goodput under them.
     """
     replayed, fold = windowed.replayed, windowed.fold
     policy = replayed.policy
     capacity = replayed.trace.meta.config.get("kv_capacity")
     figures = step_figures(WindowSteps(fold, replayed.trace.meta.max_num_seqs, windowed.makespan_ms, capacity))
-    latency = request_metrics(windowed.requests, windowed.waited_steps)
-    if not replayed.prefills:  # a time to first token would leave out most of it
-        latency = {name: value for name, value in latency.items() if not name.startswith("ttft")}
+    latency = request_metrics(windowed.times, windowed.waited_steps)
+    unavailable = unavailable_latencies(windowed.times)
+    if replayed.prefills:
+        unavailable |= dict.fromkeys(BOUNDS, WITHHELD)
+    if slo is not None:
+        latency |= goodput(slo, windowed.times, windowed.makespan_ms)
     metrics = {name: measure(name, value, "modelled") for name, value in {**figures, **latency}.items()}
     if view is not None:
         metrics |= energy_figures(windowed.totals, view)
@@ -65,7 +70,7 @@ def run_of(windowed: Windowed, view: EnergyView | None = None) -> Run:
             "step_ms_mean": fold.totals.time_ms / len(fold),
             **windowed.of_run,
             **({} if replayed.preempted is None else {"preempted": replayed.preempted._asdict()}),
-            **({"unavailable": dict.fromkeys(BOUNDS, WITHHELD)} if replayed.prefills else {}),
+            **({"unavailable": unavailable} if unavailable else {}),
             **windowed.elsewhere,
         },
         metrics=metrics,
@@ -117,10 +122,15 @@ def headroom_of(windowed: Windowed, workload: Workload, cluster: Cluster, condit
 
 
 def runs_of(
-    windowed: Sequence[Windowed], workload: Workload, cluster: Cluster, conditions: Conditions, view: EnergyView
+    windowed: Sequence[Windowed],
+    workload: Workload,
+    cluster: Cluster,
+    conditions: Conditions,
+    view: EnergyView,
+    slo: Slo | None = None,
 ) -> list[Run]:
     """The runs of replays of the same requests, with headroom, and with what each wins back and saves."""
-    runs = _with_savings([run_of(each, view) for each in windowed], windowed, view)
+    runs = _with_savings([run_of(each, view, slo) for each in windowed], windowed, view)
     if cluster.prefill is not None:
         return runs
     bounds = [headroom_of(each, workload, cluster, conditions) for each in windowed]

@@ -11,6 +11,7 @@ from lbal.analyzers.barrier.window import WINDOWS
 from lbal.analyzers.errors import Parameter, UsageError, one_of
 from lbal.analyzers.models.choice import ModelChoice
 from lbal.analyzers.models.step_models import refuse_without_prefill
+from lbal.analyzers.requests.slo import Slo, parse_slo
 from lbal.analyzers.trace.trace import Trace
 from lbal.replay.experiment.repeats import MOST_REPEATS, Resample
 from lbal.replay.experiment.scenario import Scenario
@@ -49,6 +50,7 @@ class ReplayOptions:
     slot_use: float | None = None
     models: ModelChoice = field(default_factory=ModelChoice)
     bands: bool = False
+    slo: str | None = None
     window: str = "all"
     seed: int = 0
     repeat: int = 1
@@ -75,6 +77,7 @@ class ReplayOptions:
                 parameter="repeat",
             )
         parse_drift(self.drift)
+        self._slo()
         if self.parsed_prefill is None and self.padding is not None:
             raise UsageError(
                 "steps without prefill have none, expected ",
@@ -126,7 +129,20 @@ class ReplayOptions:
             refuse_without_prefill(model)
         cluster = Cluster(ranks, slots, model, self.kv_capacity, self.parsed_prefill, self.padding)
         window = one_of(self.window, WINDOWS, "window")
-        return Scenario(workload, cluster, conditions, window, self.models.energy_view(model)), [*assumed, *notes]
+        view = self.models.energy_view(model)
+        return Scenario(workload, cluster, conditions, window, view, self._slo()), [*assumed, *notes]
+
+    def _slo(self) -> Slo | None:
+        """The limits on latency. Raises `UsageError`."""
+        slo = None if self.slo is None else parse_slo(self.slo)
+        if slo is not None and "ttft" in slo.limits_ms and self.parsed_prefill is None:
+            raise UsageError(
+                "without prefill no time to the first token is modelled, expected ",
+                Parameter("prefill", "NAME"),
+                " beside it, or no ttft",
+                parameter="slo",
+            )
+        return slo
 
     def _size(self, trace: Trace) -> tuple[int, int, list[str]]:
         """The ranks and the slots of each: those asked for, else those of the trace, else assumed ones with a note."""

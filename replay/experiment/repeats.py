@@ -115,7 +115,7 @@ def _mean_run(runs: Sequence[Run], seeds: Sequence[int], resample: Resample) -> 
         first,
         metrics=metrics,
         headroom=headroom,
-        details=_mean_record([run.details for run in runs]),
+        details=_mean_details([run.details for run in runs]),
         ranks=[_mean_record(ranks) for ranks in zip(*[run.ranks for run in runs], strict=True)],
         attribution=_mean_record([run.attribution for run in runs]),
         worst_steps=(),
@@ -128,6 +128,13 @@ def _mean_run(runs: Sequence[Run], seeds: Sequence[int], resample: Resample) -> 
             "intervals": {name: found._asdict() for name, found in intervals.items() if found is not None},
         },
     )
+
+
+def _mean_details(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of the details; what is unavailable with some seed is so in the means, which leave it out."""
+    reasons = {name: why for each in details for name, why in each.get("unavailable", {}).items()}
+    known = [{name: value for name, value in each.items() if name != "unavailable"} for each in details]
+    return _mean_record(known) | ({"unavailable": reasons} if reasons else {})
 
 
 def _mean_measures(parts: Sequence[Mapping[str, Measure]]) -> dict[str, Measure]:

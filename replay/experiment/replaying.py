@@ -51,6 +51,7 @@ def replay(
     gpus_per_rank: int | None = None,
     costs: str | None = None,
     bands: bool = False,
+    slo: str | None = None,
     window: str = "all",
     seed: int = 0,
     repeat: int = 1,
@@ -63,9 +64,9 @@ def replay(
     The parameters are the options of `lbal replay`, with the same defaults: the size of the cluster is that of the
     trace where it tells it, `policies` are names with their parameters (`"bf-io:horizon=5"`) or
     `path/to/file.py:Class`, `arrivals` is `trace`, `sessions`, `backlog`, `closed:N`, `poisson:RATE` or
-    `gamma:RATE,CV`, `binding` is `pool` or `immediate`, `window` is `all`, `admissions` or `steady`,
-    `prefill` is a rule with its parameters (`"vllm:interval=2"`). `step_model` may also be a model. `display` shows how
-    far the replays have come.
+    `gamma:RATE,CV`, `binding` is `pool` or `immediate`, `window` is `all`, `admissions` or `steady`, `slo` are limits
+    on latency in ms (`"tpot=50,e2e=9000"`), `prefill` is a rule with its parameters (`"vllm:interval=2"`). `step_model`
+    may also be a model. `display` shows how far the replays have come.
     Raises `UsageError`, which names the parameter, for what cannot be.
     """
     models = ModelChoice(step_model, rank_speed, power_model, gpus_per_rank, costs)
@@ -84,6 +85,7 @@ def replay(
         slot_use=slot_use,
         models=models,
         bands=bands,
+        slo=slo,
         window=window,
         seed=seed,
         repeat=repeat,

@@ -9,6 +9,7 @@ from typing import Any
 from lbal.analyzers.barrier.window import Window
 from lbal.analyzers.energy.power import EnergyView
 from lbal.analyzers.requests.demand import demand
+from lbal.analyzers.requests.slo import Slo
 from lbal.analyzers.result.result import Run
 from lbal.analyzers.trace.trace import StepArrays, Trace
 from lbal.analyzers.wording.findings import window_note
@@ -31,6 +32,8 @@ class Scenario:
     conditions: Conditions
     window: Window
     view: EnergyView
+    slo: Slo | None = None
+    """Limits on latency, under which goodput is told."""
 
     def replay(
         self,
@@ -56,7 +59,7 @@ class Scenario:
 
     def runs(self, windowed: Sequence[Windowed]) -> list[Run]:
         """The runs of replays of this scenario; see `runs_of`."""
-        return runs_of(windowed, self.workload, self.cluster, self.conditions, self.view)
+        return runs_of(windowed, self.workload, self.cluster, self.conditions, self.view, self.slo)
 
     def is_that_of(self, trace: Trace) -> bool:
         """Whether the requests meet as many ranks and slots, at the same times, as they did in the trace."""
@@ -76,6 +79,7 @@ class Scenario:
             "max_num_seqs": self.cluster.max_num_seqs,
             **self.conditions.as_dict(self.cluster),
             **self.cluster.prefill_record,
+            **({} if self.slo is None else {"slo": dict(self.slo.limits_ms)}),
             "window": self.window,
             "seed": self.conditions.seed,
             "step_model": self.cluster.step_model.as_dict(),

@@ -17,6 +17,8 @@ from lbal.analyzers.barrier.folded import AccountFold
 from lbal.analyzers.barrier.totals import RunTotals
 from lbal.analyzers.barrier.window import Landmarks, Window
 from lbal.analyzers.metrics.steps import idle_fraction, tokens_per_second
+from lbal.analyzers.requests.latency import RequestTimes
+from lbal.analyzers.requests.token_gaps import TokenGaps, TokenSteps, token_gaps
 from lbal.analyzers.trace.trace import FloatArray, IntArray
 from lbal.replay.engine.engine import Phase, Replay
 
@@ -92,6 +94,25 @@ class Windowed:
         requests = self.replayed.trace.requests
         assert requests is not None
         return requests if self.window == "all" else requests.filter(self.admitted)
+
+    @cached_property
+    def times(self) -> RequestTimes:
+        """The latencies of `requests`."""
+        return RequestTimes(self.requests, self._gaps(), has_first_token=self.replayed.prefills)
+
+    def _gaps(self) -> TokenGaps | None:
+        """The gaps between all tokens of `requests`, those after the window too; None where some were preempted."""
+        replayed, requests = self.replayed, self.requests
+        if replayed.preempted is not None and replayed.preempted.preemptions > 0:
+            return None
+        chosen, moments = slice(None) if self.window == "all" else self.admitted, replayed.moments
+        steps = TokenSteps(
+            first=moments.first_token_step[chosen],
+            last=moments.last_step[chosen],
+            tokens=requests["output_tokens"].to_numpy(),
+            rank=requests["rank"].to_numpy(),
+        )
+        return token_gaps(replayed.start_ms + replayed.step_ms, steps, replayed.stalled)
 
     @property
     def waited_steps(self) -> IntArray:

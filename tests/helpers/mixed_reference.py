@@ -285,6 +285,7 @@ class MixedReferenceEngine(ReferenceEngine):
 
     def _give_token(self, request: Request, rank: Rank, end_ms: float) -> None:
         request.generated += 1
+        request.token_ms.append(end_ms)
         if request.generated == request.output:
             request.finish_ms = end_ms
             rank.active.remove(request)

@@ -27,6 +27,7 @@ class Request:
     arrived_step: int = -1
     rank: int = -1
     generated: int = 0
+    token_ms: list[float] = field(default_factory=list)
     admitted_step: int = -1
     admitted_ms: float = 0.0
     finish_ms: float = 0.0
@@ -203,6 +204,7 @@ class ReferenceEngine:
         for rank in self.ranks:
             for request in rank.active:
                 request.generated += 1
+                request.token_ms.append(end_ms)
                 if request.generated == request.output:
                     request.finish_ms = end_ms
                     self.view.tokens_completed[0] += request.output

@@ -25,7 +25,7 @@ TABLE = {
     "analyzers/requests": "analyzers analyzers/trace",
     "analyzers/statistics": "analyzers analyzers/trace",
     "analyzers/barrier": "analyzers analyzers/trace analyzers/statistics",
-    "analyzers/metrics": "analyzers/trace analyzers/barrier",
+    "analyzers/metrics": "analyzers/trace analyzers/barrier analyzers/requests",
     "analyzers/energy": "analyzers analyzers/trace analyzers/barrier analyzers/metrics",
     "analyzers/calibration": "analyzers analyzers/trace analyzers/barrier analyzers/statistics",
     "analyzers/models": "analyzers analyzers/trace/formats analyzers/barrier analyzers/energy analyzers/calibration",

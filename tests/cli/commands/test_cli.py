@@ -257,6 +257,11 @@ def test_several_policies_do_not_share_one_trace_file(requests, tmp_path, capsys
         (["--arrivals", "gamma:4,0"], "'0' does not fit, expected a CV from 0.01 to 100"),
         (["--arrivals", "steps"], "--arrivals: 'steps' is not known"),
         (["--arrivals", "trace:1"], "--arrivals: 'trace:1' is not known"),
+        (["--slo", "tpot"], "--slo: 'tpot' is not known, expected NAME=MS"),
+        (
+            ["--slo", "ttft=50"],
+            "--slo: without prefill no time to the first token is modelled, expected --prefill NAME",
+        ),
         (["--arrivals", "sessions"], "no request waits for another, expected --arrivals trace"),
         (["--policy", "vllm:stale=nan"], "stale: 'nan' does not fit, expected a number"),
         (["--policy", "sglang-total-requests:stale=99999999999999999999"], "does not fit, expected a whole number"),

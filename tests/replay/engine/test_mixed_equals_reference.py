@@ -11,6 +11,7 @@ from arrival_cases import ARRIVALS, waits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mixed_reference import MixedReferenceEngine
+from token_gap_checks import assert_gaps_between_tokens
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.replay.engine.engine import replay
@@ -132,6 +133,7 @@ def test_compiled_equals_reference(rule, situation, spec):
     assert requests["admitted_ms"].to_list() == [engine.first_chunk[index] for index in range(len(workload))]
     for column in ("rank", "arrival_ms", "finish_ms"):
         assert requests[column].to_list() == [getattr(request, column) for request in expected.requests]
+    assert_gaps_between_tokens(found, [request.token_ms for request in expected.requests])
     assert requests["first_token_ms"].to_list() == [prompt.first_token_ms for prompt in engine.prompts]
 
 

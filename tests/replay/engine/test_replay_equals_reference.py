@@ -11,6 +11,7 @@ from arrival_cases import ARRIVALS, waits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_engine import ReferenceEngine
+from token_gap_checks import assert_gaps_between_tokens
 
 from lbal.analyzers.barrier.step_time import StepTimeModel
 from lbal.replay.engine.engine import replay
@@ -108,6 +109,7 @@ def test_compiled_equals_reference(spec, situation):
     requests = found.trace.requests
     for column in ("rank", "arrival_ms", "admitted_ms", "finish_ms"):
         assert requests[column].to_list() == [getattr(request, column) for request in expected.requests]
+    assert_gaps_between_tokens(found, [request.token_ms for request in expected.requests])
     assert found.admitted_step.tolist() == [request.admitted_step for request in expected.requests]
     assert found.waited_steps.tolist() == [r.admitted_step - r.arrived_step for r in expected.requests]
 
