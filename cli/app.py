@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lbal.cli.commands.advise import advise
 from lbal.cli.commands.analyze import analyze
 from lbal.cli.commands.calibrate import calibrate
 from lbal.cli.commands.check import check
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, replay, compare, check, render, calibrate, validate, convert):
+for command in (analyze, replay, advise, compare, check, render, calibrate, validate, convert):
     app.command()(command)
 app.add_typer(list_app, name="list")
 

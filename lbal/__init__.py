@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lbal.analyzers.trace.formats import ReadOptions, read_trace
     from lbal.analyzers.trace.trace import Trace
     from lbal.analyzers.trace.writing.native import write_native, write_parquet
+    from lbal.replay.advice.advising import advise
     from lbal.replay.experiment.analyzing import analyze
     from lbal.replay.experiment.replaying import replay
     from lbal.replay.policy.policy import POLICIES
@@ -42,6 +43,7 @@ _HOMES = {
     "Run": "lbal.analyzers.result.result",
     "Trace": "lbal.analyzers.trace.trace",
     "UsageError": "lbal.analyzers.errors",
+    "advise": "lbal.replay.advice.advising",
     "analyze": "lbal.replay.experiment.analyzing",
     "calibrate": "lbal.analyzers.analysis.calibrating",
     "check": "lbal.analyzers.analysis.checking",
@@ -67,6 +69,7 @@ __all__ = [
     "Trace",
     "UsageError",
     "__version__",
+    "advise",
     "analyze",
     "calibrate",
     "check",

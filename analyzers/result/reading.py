@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +20,8 @@ from lbal.analyzers.result.result import SCHEMA, Result, Run
 from lbal.analyzers.result.shapes import MeasureShape, ResultShape, RunShape
 
 EXPECTED = "a result (-o name.json)"
+RESULT_MARK, MARK_WITHIN_BYTES = re.compile(rb'"schema"\s*:\s*"lbal\.result/'), 4096
+"""By what a result is told from a trace: it comes first in what lbal writes."""
 PLAIN = {field.name for field in fields(Result)} - {"runs"}
 """Fields of a result that are as JSON has them."""
 LOADS = {"kv_tokens_mean", "kv_tokens_straggler", "num_running_mean", "num_running"}
@@ -159,3 +163,14 @@ def _distinct(name: str, result: Result) -> None:
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(name, f"two runs are called {label!r}", field="runs", expected="each label once")
+
+
+def refuse_result(name: str) -> None:
+    """Raise `InputError` for a file that is a result of lbal, which holds no requests, and not a trace."""
+    if not Path(name).is_file():
+        return  # a pipe can be read once; whoever reads it as a trace says what is wrong with it
+    start = b""
+    with suppress(OSError), open(name, "rb") as file:
+        start = file.read(MARK_WITHIN_BYTES)
+    if RESULT_MARK.search(start):
+        raise InputError(name, "is a result of lbal and holds no requests", expected="the trace that it was made of")

@@ -100,6 +100,8 @@ class Result:
     """What `lbal compare` found."""
     check: Mapping[str, Any] = field(default_factory=dict)
     """What `lbal check` found."""
+    advice: Mapping[str, Any] = field(default_factory=dict)
+    """What `lbal advise` found: the settings of an engine, what each changes, and the one that is sure to help most."""
     next: Mapping[str, str] = field(default_factory=dict)
     """What to do after an analysis of steps: the `command` that replays them, or `advice` on what that would need."""
     lbal_version: str = field(default_factory=lambda: version("lbal"))
@@ -159,6 +161,7 @@ class Result:
             "calibration",
             "comparison",
             "check",
+            "advice",
             "workload",
             "next",
         ):

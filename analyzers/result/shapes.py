@@ -162,6 +162,7 @@ class ResultShape(Struct, frozen=True):
     calibration: dict[str, Any] = {}
     comparison: dict[str, Any] = {}
     check: dict[str, Any] = {}
+    advice: dict[str, Any] = {}
     workload: dict[str, Any] = {}
     next: NextShape = NextShape()
     items: list[dict[str, Any]] = []

@@ -134,6 +134,35 @@ class ReplayShown(Struct, frozen=True):
     runs: list[ReplayRun]
 
 
+class Change(Struct, frozen=True):
+    """A relative change, with its range where bands give one."""
+
+    nominal: float
+    low: float | UnsetType = UNSET
+    high: float | UnsetType = UNSET
+
+
+class SettingTried(Struct, frozen=True):
+    """A setting of an engine."""
+
+    label: str
+    flags: str
+    verdict: str
+    changes: dict[str, Change]
+
+
+class Advice(Found, frozen=True):
+    """What is advised."""
+
+    settings: list[SettingTried]
+
+
+class Advised(Struct, frozen=True):
+    """What reports show of advice."""
+
+    advice: Advice
+
+
 class Errors(Struct, frozen=True):
     """How far modelled step times are off."""
 
@@ -259,10 +288,12 @@ def _shapes(result: Result) -> Iterator[Any]:
     yield Shown
     if result.command in ("compare", "check"):
         yield Compared if result.command == "compare" else Checked
-    if result.command in ("analyze", "replay", "calibrate"):
+    if result.command in ("analyze", "replay", "advise", "calibrate"):
         yield Inputs
-    if result.command == "replay":
+    if result.command in ("replay", "advise"):
         yield from (ReplayShown, Replayed)
+    if result.advice or result.command == "advise":
+        yield Advised
     if result.calibration or result.command == "calibrate":
         yield Calibrated
     if result.workload or (result.command == "analyze" and not result.runs):

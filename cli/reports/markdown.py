@@ -13,6 +13,7 @@ from lbal.analyzers.result.report import Report
 from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, percent, shown_unit, shown_value
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
+from lbal.cli.reports.parts.advice import TITLE, advice_table
 from lbal.cli.reports.parts.comparisons import Part, check_parts, comparison_parts
 from lbal.cli.reports.parts.spread import spread_table, spread_title
 from lbal.cli.reports.table import (
@@ -72,6 +73,10 @@ def _parts(result: Result) -> Iterator[list[str]]:
         yield from _next("To model its barrier idle:", result.workload["replay_command"])
     if result.calibration:
         yield from _calibration(result.calibration)
+    if result.advice:
+        yield [f"### {TITLE}"]
+        yield markdown_table(*advice_table(result.advice))
+        yield [f"- {escaped(line)}" for line in result.advice.get("findings", ())]
     if result.runs:
         yield from _runs(result)
         yield from _comparisons(result)

@@ -30,6 +30,7 @@ from lbal.analyzers.wording.numbers import (
     shown_value,
 )
 from lbal.analyzers.wording.vocabulary import CAUSES_IN_WORDS
+from lbal.cli.reports.parts.advice import TITLE, advice_table
 from lbal.cli.reports.parts.bars import drawings
 from lbal.cli.reports.parts.comparisons import GATE_COLUMNS, check_parts, comparison_parts
 from lbal.cli.reports.parts.fitting import fitted
@@ -98,6 +99,7 @@ def _parts(result: Result, width: int, *, terminal: bool) -> Iterator[Renderable
     if result.calibration:
         yield from _calibration(result.calibration, width)
         return
+    yield from _advice(result, width)
     measures = [run.metrics for run in result.runs]
     yield from fitted(*metric_table(result.runs, shown_names(result.runs), measures), width)
     yield from _ranges(result, width)
@@ -150,7 +152,7 @@ def context_lines(result: Result) -> Iterator[str]:
         sizes = [count(item[key], key.removesuffix("s")) for key in ("requests", "steps") if item.get(key)]
         yield "trace       " + " · ".join([item["name"], item["format"], *sizes])
     config = result.config
-    if result.command == "replay":
+    if result.command in ("replay", "advise"):
         slots = f"{count(config['dp_size'], 'rank')} x {count(config['max_num_seqs'], 'slot')}"
         arrivals = _arrivals(config)
         bindings = dict.fromkeys(str(run.details["binding"]) for run in result.runs)
@@ -297,6 +299,18 @@ def _prefill(rule: Mapping[str, Any]) -> str:
     decodes = "beside decodes" if rule["mixes"] else "while decodes stall"
     padding = "no padding" if rule["padding"] == "never" else f"padding: {rule['padding']}"
     return f"{rule['label']} · {chunks} of up to {rule['budget_tokens']:,} tokens a step, {decodes} · {padding}"
+
+
+def _advice(result: Result, width: int) -> Iterator[RenderableType]:
+    """What each setting of an engine changes."""
+    if not result.advice:
+        return
+    yield Text(TITLE, style="bold")
+    columns, rows, left = advice_table(result.advice)
+    yield from fitted(columns, rows, 1, width, left)
+    for line in result.advice.get("findings", ()):
+        yield Text(line)
+    yield ""
 
 
 def _findings(title: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -105,7 +105,7 @@ class Scenario:
             pace=self._pace(trace) if arriving.is_timed else None,
             slots_were_filled=sized,
         )
-        return [*load, *_preemptions(runs), *window_note(config, runs)]
+        return [*load, *preemption_notes(runs), *window_note(config, runs)]
 
     def _pace(self, trace: Trace) -> Pace:
         """At what rate requests arrive, and at what rate they would load the ranks."""
@@ -125,7 +125,7 @@ class Scenario:
         return Pace(span_ms, rate, rate * suggested, f"--arrivals {arriving.kind}:{{:.3g}}{cv}", of_trace=False)
 
 
-def _preemptions(runs: Sequence[Run]) -> list[str]:
+def preemption_notes(runs: Sequence[Run]) -> list[str]:
     """How often requests lost their KV tokens for want of room, of the runs in which any did."""
     told = [(run.label, run.details.get("preempted", {})) for run in runs]
     return [

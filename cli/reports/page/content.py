@@ -11,7 +11,8 @@ from lbal.analyzers.result.result import Result, Run
 from lbal.analyzers.wording.numbers import count, power_text
 from lbal.cli.reports.page import apart_charts, charts, figures, selection
 from lbal.cli.reports.page.charts import Chart
-from lbal.cli.reports.page.markup import escaped, facts, folded, paragraphs, section
+from lbal.cli.reports.page.markup import escaped, facts, folded, paragraphs, section, table
+from lbal.cli.reports.parts.advice import TITLE, advice_table
 
 MOST_OPEN_RANKS, MOST_TABLED_RANKS = 16, 128
 PANEL, SINGLE = 130, 240
@@ -31,6 +32,7 @@ class Content:
     def sections(self) -> list[tuple[str, str, str]]:
         """(anchor, title, section) of each that has content."""
         made = [
+            ("advice", TITLE, self._advice()),
             ("counterfactual", "What other placement or policy could change", self._counterfactual()),
             ("policies", "Policies side by side", self._side_by_side()),
             ("figures", "All figures", figures.metric_tables(self.result)),
@@ -51,6 +53,14 @@ class Content:
         title = f"<h3>{escaped(heading)}</h3>" if heading else ""
         place = f'<div class="chart" id="{chart.anchor}" role="img" aria-label="{escaped(chart.title)}"></div>'
         return f"<div>{title}{place}</div>\n"
+
+    def _advice(self) -> str:
+        advice = self.result.advice
+        if not advice:
+            return ""
+        columns, rows, left = advice_table(advice)
+        cells = [[escaped(cell) for cell in row] for row in rows]
+        return table(columns, cells, numbers=slice(left, None)) + paragraphs(advice.get("findings", ()), "rule")
 
     def _counterfactual(self) -> str:
         headroom = self.result.headroom

@@ -56,6 +56,7 @@ COMMANDS = {
     "replay a backlog": ["replay", STEPS, *JSQ, "--arrivals", "backlog", "--window", "steady"],
     "replay with repeats": ["replay", TINY, *JSQ, "--policy", "random", "--repeat", "2", "--jobs", "1"],
     "replay with a solver": ["replay", TINY, "--policy", "bf-io:method=exact"],
+    "advise": ["advise", TINY, "--engine", "vllm"],
     "calibrate": ["calibrate", STEPS],
     "validate": ["validate", STEPS, REQUESTS],
     "list policies": ["list", "policies"],
