@@ -56,7 +56,7 @@ COMMANDS = {
     "replay a backlog": ["replay", STEPS, *JSQ, "--arrivals", "backlog", "--window", "steady"],
     "replay with repeats": ["replay", TINY, *JSQ, "--policy", "random", "--repeat", "2", "--jobs", "1"],
     "replay with a solver": ["replay", TINY, "--policy", "bf-io:method=exact"],
-    "advise": ["advise", TINY, "--engine", "vllm"],
+    "advise": ["advise", TINY, "--engine", "vllm", "--step-model", "C=0.02,a=2e-8,b=2e-4,p=1e-4"],
     "calibrate": ["calibrate", STEPS],
     "validate": ["validate", STEPS, REQUESTS],
     "list policies": ["list", "policies"],

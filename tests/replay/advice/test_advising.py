@@ -11,14 +11,13 @@ import lbal
 from lbal.cli.main import run
 from lbal.replay.advice.engines import ENGINES
 
-MODEL = ["--step-model", "C=0.02,a=2e-8,b=2e-4,p=1e-4"]
 SIZE = ["--dp-size", "2", "--max-num-seqs", "4"]
 
 
 @pytest.fixture
 def requests(tmp_path):
     lines = ['{"lbal_trace": 1}'] + [
-        json.dumps({"id": f"r{i}", "arrival_ms": 40 * i, "prompt_tokens": 100 + 700 * (i % 3), "output_tokens": 5 + i % 7})
+        json.dumps({"request_id": f"r{i}", "arrival_ms": 40 * i, "prompt_tokens": 100 + 700 * (i % 3), "output_tokens": 5 + i % 7})
         for i in range(60)
     ]  # fmt: skip
     path = tmp_path / "requests.jsonl"
