@@ -136,6 +136,20 @@ def prefill_table() -> str:
     return table_of(("name", "rule", "parameters", "padding", "left out", "source"), rows)
 
 
+def settings_table() -> str:
+    """Every setting that advice tries, and the flag of the slots, by engine."""
+    from lbal.replay.advice.engines import ENGINES
+
+    rows = []
+    for engine in ENGINES.values():
+        for setting in engine.settings:
+            spec = ",".join(f"{name}={_default(value)}" for name, value in setting.rule.items())
+            what = f"`--prefill {engine.name}:{spec}`" if spec else f"`--policy {setting.policy}`"
+            rows.append((engine.title, f"`{setting.flags}`", what))
+        rows.append((engine.title, f"`{engine.slots_flag}`", "half the slots, twice the slots"))
+    return table_of(("engine", "flags", "what is replayed"), rows)
+
+
 def _default(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -264,6 +278,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics": metric_table,
     "policies": policy_table,
     "prefills": prefill_table,
+    "settings": settings_table,
     "formats": format_table,
     "reports": report_table,
     "commands": command_reference,
