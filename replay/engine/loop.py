@@ -207,7 +207,6 @@ def run(
         status = _join(choose, shown, view, requests, state, settings, now, True)
         if status != DONE:
             return status
-        running = counters[RUNNING]
         if settings.immediate:
             _admit_from_queues(view, requests, slots, state, settings)
         elif settings.selects:
@@ -216,8 +215,6 @@ def run(
             status = _admit_in_order(choose, shown, view, requests, slots, state, settings)
         if status != DONE:
             return status
-        for index in range(running, counters[RUNNING]):
-            _start(view, requests, slots, state, slots.free[index])
         if counters[RUNNING] == 0 and not settings.by_steps:
             following = NONE if settings.untimed else _next_arrival(requests, state, settings)
             if following == NONE:
@@ -488,7 +485,7 @@ def _could_admit(view: View, requests: Requests, state: State, settings: Setting
 def _admit(
     view: View, requests: Requests, slots: Slots, state: State, settings: Settings, request: int, rank: int
 ) -> None:
-    """Give a request a slot on a rank."""
+    """Give a request a slot on a rank; without prefill it decodes from this step on."""
     counters = state.counters
     step = np.int64(view.clock[STEP])
     output, growing = requests.output_tokens[request], requests.growing_steps[request]
@@ -506,6 +503,8 @@ def _admit(
     state.reserved[rank] += requests.reserved_tokens[request]
     state.kv_tokens[rank] = state.prompt_running[rank] + settings.drift * state.generated[rank]
     view.free_kv[rank] = settings.kv_capacity - state.reserved[rank]
+    if not settings.prefills:
+        _start(slots, state, slot, rank, step, output, growing)
     counters[ADMITTED] += 1
     counters[RUNNING] += 1
     counters[LAST_ADMISSION_STEP] = step
@@ -514,12 +513,10 @@ def _admit(
 
 
 @register_jitable
-def _start(view: View, requests: Requests, slots: Slots, state: State, slot: int) -> None:
-    """Note when a request that has just got its slot stops growing, and that it ends with the o-th step from now."""
-    step, request = np.int64(view.clock[STEP]), slots.request[slot]
-    output, growing = requests.output_tokens[request], requests.growing_steps[request]
+def _start(slots: Slots, state: State, slot: int, rank: int, step: int, output: int, growing: int) -> None:
+    """Note when the request in a slot stops growing, and that it ends with the o-th step from now."""
     if growing > 0:
-        state.growing[slots.rank[slot]] += 1
+        state.growing[rank] += 1
         if growing < output:
             bucket = (step + growing - 1) % len(state.grown)
             slots.next_grown[slot] = state.grown[bucket]
