@@ -42,7 +42,7 @@ _ARRAYS: dict[str, Any] = {
 _MATRICES = {
     (View, "draws"),
     *((loop.Rows, name) for name in ("kv_tokens", "num_running", "num_waiting")),
-    *((mixed_loop.MixedRows, name) for name in mixed_loop.MixedRows._fields),
+    *((mixed_loop.MixedRows, name) for name in mixed_loop.LOADS),
     *((mixed_loop.Lanes, name) for name in ("ending", "grown")),
 }
 

@@ -20,7 +20,7 @@ from lbal.analyzers.trace.trace import MAX_TOKENS, FloatArray, IntArray, StepArr
 from lbal.replay.engine import loop
 from lbal.replay.engine.compiling import Rules, compiled_loop
 from lbal.replay.engine.mixed import Mixed, Moments, Preempted, check_prefill
-from lbal.replay.engine.mixed_loop import MixedRows
+from lbal.replay.engine.mixed_loop import LOADS, MixedRows
 from lbal.replay.policy.policy import Binding, Policy
 from lbal.replay.policy.view import View
 from lbal.replay.scenario.cluster import Cluster, Conditions
@@ -65,6 +65,8 @@ class Replay:
     step_ms: FloatArray
     preempted: Preempted | None
     """Of a replay with prefill."""
+    ended_prompts: FloatArray | None
+    """(S,) prompts that ended with each step, and gave a token, of a replay with prefill."""
     moments: Moments
     """The steps in which each request was admitted, gave its first token and ended."""
     waited_steps: IntArray
@@ -108,6 +110,8 @@ class _Trajectory:
     """In which steps each rank's decodes stall, as bits."""
     start_ms: list[FloatArray] = field(default_factory=list)
     step_ms: list[FloatArray] = field(default_factory=list)
+    ended_prompts: list[FloatArray] = field(default_factory=list)
+    """With prefill: prompts that ended with each step."""
     steps: int = 0
 
     def take(
@@ -126,7 +130,7 @@ class _Trajectory:
             step_ms=rows.step_ms[:count].copy(),
             start_ms=rows.start_ms[:count].copy(),
             num_waiting=rows.num_waiting[:count] if self.immediate else None,
-            **({} if mixed is None else {name: array[:count] for name, array in mixed._asdict().items()}),
+            **({} if mixed is None else {name: getattr(mixed, name)[:count] for name in LOADS}),
         )
         assert steps.step_ms is not None
         assert steps.start_ms is not None
@@ -141,6 +145,8 @@ class _Trajectory:
             for phase, chosen in zip(PHASES, (slice(start, middle), slice(middle, stop)), strict=True):
                 if chosen.start < chosen.stop:
                     parts[phase].append(self._account(steps.part(chosen)))
+        if mixed is not None:
+            self.ended_prompts.append(mixed.ended_prompts[:count].copy())
         self.start_ms.append(steps.start_ms)
         self.step_ms.append(steps.step_ms)
         self.steps += count
@@ -605,6 +611,7 @@ def _result(
         start_ms=start_ms,
         step_ms=step_ms,
         preempted=None,
+        ended_prompts=np.concatenate(trajectory.ended_prompts) if trajectory.ended_prompts else None,
         moments=moments,
         waited_steps=moments.admitted_step - requests.arrived_step,
         stalled=_unpacked(trajectory.stalled, cluster.dp_size),

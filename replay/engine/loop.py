@@ -513,7 +513,7 @@ def _admit(
 
 
 @register_jitable
-def _start(slots: Slots, state: State, slot: int, rank: int, step: int, output: int, growing: int) -> None:
+def _start(slots: Slots, state: State, slot: int, rank: int, step: np.int64, output: int, growing: int) -> None:
     """Note when the request in a slot stops growing, and that it ends with the o-th step from now."""
     if growing > 0:
         state.growing[rank] += 1

@@ -203,4 +203,4 @@ def _ranks(rule: PrefillRule, cluster: Cluster, state: loop.State, lanes: mixed_
 
 def _rows(dp_size: int) -> mixed_loop.MixedRows:
     shape = (loop.rows_of_buffer(dp_size), dp_size)
-    return mixed_loop.MixedRows(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+    return mixed_loop.MixedRows(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape[0]))

@@ -136,8 +136,12 @@ class MixedRows(NamedTuple):
     prefill_tokens: FloatArray
     prefill_pairs: FloatArray
     padded_running: FloatArray
+    ended_prompts: FloatArray
+    """(R,) prompts that ended with the step: each gives a token."""
 
 
+LOADS = ("prefill_tokens", "prefill_pairs", "padded_running")
+"""What of them are columns of a trace's steps."""
 Release = Callable[[Ranks], int]
 
 
@@ -580,6 +584,7 @@ def _record_step(
         )
         slowest = max(slowest, state.slowness[rank] * rank_ms)
     step_ms = mixed_step_time(slowest, decoding / view.dp_size, prefills, settings.coefficients_ms)
+    mixed_rows.ended_prompts[row] = lanes.counts[FINISHED]
     rows.step_ms[row] = step_ms
     rows.start_ms[row] = view.clock[NOW_MS]
     state.counters[ROWS] += 1

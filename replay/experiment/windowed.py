@@ -50,19 +50,13 @@ class Windowed:
     def fold(self) -> AccountFold:
         """What figures need of them."""
         fold = AccountFold.of(self.accounts, self.replayed.step_model)
-        fold.totals = replace(fold.totals, tokens=fold.totals.tokens + self.first_tokens)
+        fold.totals = replace(fold.totals, tokens=fold.totals.tokens + self._tokens_of_prompts(self.rows))
         return fold
 
-    @property
-    def first_tokens(self) -> int:
-        """Tokens that prompts gave with steps of the window, beside those of decodes; 0 without prefill."""
-        return self._first_tokens(self.rows)
-
-    def _first_tokens(self, rows: slice) -> int:
-        if not self.replayed.prefills:
-            return 0
-        step = self.replayed.moments.first_token_step
-        return int(((step >= rows.start) & (step < rows.stop)).sum())
+    def _tokens_of_prompts(self, rows: slice) -> float:
+        """Tokens that steps give at the ends of prompts, beside those of decodes."""
+        ended = self.replayed.ended_prompts
+        return 0.0 if ended is None else float(ended[rows].sum())
 
     @property
     def totals(self) -> RunTotals:
@@ -147,7 +141,7 @@ class Windowed:
         if steps in (0, self.rows.stop - self.rows.start):
             return {}
         totals = reduce(add, (RunTotals.of(accounts, self.replayed.step_model) for accounts in parts))
-        totals = replace(totals, tokens=totals.tokens + self._first_tokens(slice(0, steps)))
+        totals = replace(totals, tokens=totals.tokens + self._tokens_of_prompts(slice(0, steps)))
         if totals.time_ms <= 0:
             return {}
         found = {"barrier_idle_fraction": idle_fraction(totals), "tokens_per_second": tokens_per_second(totals)}

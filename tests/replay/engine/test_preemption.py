@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from prefill_steps import served, steps_of
 
+from lbal.replay.experiment.windowed import Windowed
+
 PAIR = [(0, 0, 4, 6), (0, 0, 4, 6)]
 """Two requests whose loads are 10 at their largest: 20 for both, and 8 when they begin."""
 
@@ -58,3 +60,15 @@ def test_sglang_retracts_who_has_given_fewest_tokens():
     ends = [found.trace.requests["finish_ms"].to_list() for found in (sglang, vllm)]
     assert ends[0][0] <= ends[0][1], "the first has given most and is never retracted"
     assert ends[1][1] <= ends[1][2], "the last begun waits for the others"
+
+
+@pytest.mark.parametrize("rule", ["vllm:budget=16", "sglang:chunk=16", "trtllm:max_tokens=16", "atom:budget=16"])
+@pytest.mark.parametrize("window", ["all", "admissions"])
+def test_throughput_counts_the_tokens_that_prompts_give(rule, window):
+    """Every token counts once, whether a decode or the end of a prompt gives it, and also after a preemption."""
+    found = Windowed.of(served(rule, [*PAIR, (3, 0, 5, 4), (9, 0, 3, 2)], capacity=13), window)
+    ends = found.replayed.trace.requests
+    if window == "all":
+        assert found.totals.tokens == ends["output_tokens"].sum() == 18
+    else:
+        assert 0 < found.totals.tokens < 18
