@@ -296,6 +296,29 @@ def sum_up(
         by_step.straggler_kv_tokens[step] = work.tokens[step, whole.straggler]
 
 
+def sum_up_mixed(
+    tokens: FloatArray,
+    running: FloatArray,
+    measured_ms: FloatArray,
+    measured: bool,
+    prefill_tokens: FloatArray,
+    prefill_ms: FloatArray,
+    padding_ms: FloatArray,
+    mixed: tuple[bool, ...],
+    coefficients_ms: Coefficients,
+    slowness: FloatArray,
+    curves: PowerCurves,
+    by_step: StepSums,
+    by_rank: RankSums,
+) -> None:
+    """`sum_up` where ranks prefill or are padded. Written for compilation.
+
+    A function of its own, as the cache on disk of one with two signatures goes wrong where two processes fill it.
+    """
+    beside = (prefill_tokens, prefill_ms, padding_ms, mixed)
+    sum_up(tokens, running, measured_ms, measured, *beside, coefficients_ms, slowness, curves, by_step, by_rank)
+
+
 @cache
 def compiled_pass(*, mixed: bool) -> Any:
     """`sum_up`, compiled for steps with prefill or padding, or for those without."""
@@ -312,10 +335,10 @@ def compiled_pass(*, mixed: bool) -> Any:
     kinds = {"causes_ms": matrix, "straggler": integers}
     by_step = record([kinds.get(name, floats) for name in StepSums._fields], StepSums)
     by_rank = record([matrix if name == "causes_ms" else floats for name in RankSums._fields], RankSums)
-    helpers = (rank_time, rank_times, time_by_count, works, whole_step, add_ranks, add_curves, add_mixed)
+    parts = (rank_times, time_by_count, works, whole_step, add_ranks, add_curves, add_mixed)
     beside = (loads, loads, loads, flags([types.boolean] * mixed))
     return without_references(
-        sum_up,
+        sum_up_mixed if mixed else sum_up,
         types.void(loads, loads, loads, types.boolean, *beside, coefficients, floats, curves, by_step, by_rank),
-        helpers=helpers,
+        helpers=(rank_time, *parts, sum_up) if mixed else (rank_time, *parts),
     )

@@ -80,9 +80,13 @@ def coefficient(name: str, seconds: float) -> str:
     return f"{seconds * UNITS_OF_COEFFICIENTS[name][1]:.4g}"
 
 
+FOLLOWED_BANDS = ("C", "a", "b", "p")
+"""Coefficients whose bands ranges are over."""
+
+
 def bands_text(model: dict[str, Any]) -> str:
-    """The bands of a step-time model."""
-    bands = {name: band for name, band in model.get("bands", {}).items() if name in ("C", "a", "b")}
+    """The bands of a step-time model that ranges are over."""
+    bands = {name: band for name, band in model.get("bands", {}).items() if name in FOLLOWED_BANDS}
     return ", ".join(
         f"{name} {coefficient(name, band['low'])} to {coefficient(name, band['high'])} {UNITS_OF_COEFFICIENTS[name][0]}"
         for name, band in bands.items()
