@@ -65,7 +65,7 @@ def replay(
             "--arrivals",
             metavar="NAME",
             help="trace (arrival times), backlog (a pool that is kept full), closed:N (N in flight), poisson:RATE or "
-            "gamma:RATE,CV (drawn; requests per s), or sessions (some join after others).",
+            "gamma:RATE,CV (drawn; requests per s).",
         ),
     ] = None,
     rate_scale: Annotated[

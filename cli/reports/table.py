@@ -204,7 +204,6 @@ def _arrivals(config: Mapping[str, Any]) -> str:
         "closed": f"closed loop, {values} in flight",
         "poisson": f"Poisson, {rate} requests per s",
         "gamma": f"gamma, {rate} requests per s, CV {cv}",
-        "sessions": f"sessions, times of the trace x {scale}",
     }.get(kind, f"times of the trace x {scale}")
 
 

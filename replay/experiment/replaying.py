@@ -63,7 +63,7 @@ def replay(
 
     The parameters are the options of `lbal replay`, with the same defaults: the size of the cluster is that of the
     trace where it tells it, `policies` are names with their parameters (`"bf-io:horizon=5"`) or
-    `path/to/file.py:Class`, `arrivals` is `trace`, `sessions`, `backlog`, `closed:N`, `poisson:RATE` or
+    `path/to/file.py:Class`, `arrivals` is `trace`, `backlog`, `closed:N`, `poisson:RATE` or
     `gamma:RATE,CV`, `binding` is `pool` or `immediate`, `window` is `all`, `admissions` or `steady`, `slo` are limits
     on latency in ms (`"tpot=50,e2e=9000"`), `prefill` is a rule with its parameters (`"vllm:interval=2"`). `step_model`
     may also be a model. `display` shows how far the replays have come.

@@ -13,7 +13,9 @@ from lbal.analyzers.errors import UsageError
 from lbal.analyzers.trace.trace import FloatArray
 
 Kind = Literal["trace", "sessions", "backlog", "closed", "poisson", "gamma", "steps"]
-EXPECTED = "trace, sessions, backlog, closed:N, poisson:RATE or gamma:RATE,CV"
+EXPECTED = "trace, backlog, closed:N, poisson:RATE or gamma:RATE,CV"
+OF_LIBRARY = ("sessions", "steps")
+"""Kinds for workloads that are made in Python: no format tells who waits for whom, or times in steps."""
 MOST_IN_FLIGHT = 1 << 32
 LEAST_RATE, MOST_RATE = 1e-6, 1e9
 """Requests per second beyond which a rate is a typing mistake."""
@@ -74,9 +76,9 @@ class Arrivals:
 
 
 def asked_arrivals(text: str) -> Arrivals:
-    """The arrivals that a user names: all but steps, whose times no trace has. Raises `UsageError`."""
+    """The arrivals that a user names for a trace. Raises `UsageError`."""
     arrivals = parse_arrivals(text)
-    if arrivals.kind == "steps":
+    if arrivals.kind in OF_LIBRARY:
         raise _unknown(text)
     return arrivals
 
