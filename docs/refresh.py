@@ -195,8 +195,10 @@ def _command_section(name: str, callback: Any) -> str:
         if not names:
             arguments.append((info.metavar, info.help))
             continue
-        value = f" {info.metavar}" if info.metavar else "" if kind is bool else " N"
-        options.append((", ".join(f"`{text}{value}`" for text in names), info.help))
+        is_switch = kind is bool or bool in typing.get_args(kind)
+        value = f" {info.metavar}" if info.metavar else "" if is_switch else " N"
+        spelled = [each for text in names for each in text.split("/")]  # as --padding/--no-padding
+        options.append((", ".join(f"`{each}{value}`" for each in spelled), info.help))
     usage = " ".join([name, *(metavar for metavar, _help in arguments), "[OPTIONS]"])
     rows = [(f"`{metavar}`", text) for metavar, text in arguments] + options
     return f"\n### `{usage}`\n\n{described}\n\n{table_of(('argument or option', 'what it does'), rows)}"

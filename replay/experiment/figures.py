@@ -175,12 +175,20 @@ def place_of(run: Run, runs: Sequence[Run]) -> int:
 
 
 def banded(windowed: Windowed) -> BandedRun:
-    """A replay under the variants of its step-time model; it must have been given `other_slopes` of it."""
+    """A replay under the variants of its step-time model; it must have been given `other_slopes` of it.
+
+    With prefill a request takes more steps than it has tokens, and a longer C counts in each: its times are added up
+    for every variant.
+    """
     model = windowed.replayed.step_model
     totals = [
         RunTotals.of(accounts, each) for each, accounts in zip(slope_models(model), windowed.by_slopes, strict=True)
     ]
-    return BandedRun.of(variants(model), totals, [_tpot_figures(windowed, each) for each in windowed.step_ms_by_slopes])
+    chosen, step_ms = variants(model), windowed.step_ms_by_slopes
+    found = BandedRun.of(chosen, totals, [_tpot_figures(windowed, each) for each in step_ms])
+    if not windowed.replayed.prefills:
+        return found
+    return replace(found, tpot_ms=[_tpot_figures(windowed, step_ms[each.slopes] + each.extra_ms) for each in chosen])
 
 
 def other_slopes(cluster: Cluster) -> list[StepTimeModel]:

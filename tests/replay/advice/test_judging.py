@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbal.replay.advice.judging import Change, Judged, best_of, headline
@@ -71,6 +71,7 @@ def test_a_gain_that_prints_as_none_at_an_end_of_the_bands_is_not_sure():
 shares = st.floats(-0.5, 0.5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(shares, shares, shares).map(sorted), min_size=1, max_size=6))
 def test_a_setting_is_advised_exactly_where_one_gains_over_all_of_the_bands(found):
     judged = [setting(f"s{index}", nominal, low, high) for index, (low, nominal, high) in enumerate(found)]
