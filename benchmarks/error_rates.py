@@ -124,17 +124,19 @@ def ar_coverage(steps: int, correlation: float, trials: int) -> Share:
 
 
 def calibration_coverage(
-    traces: int, *, rank_times: bool, rank_noise: float, slow: float = 1.0, steps: int = 1000
+    traces: int, *, rank_times: bool, rank_noise: float, slow: float = 1.0, steps: int = 1000, served: bool = False
 ) -> dict[str, Share]:
     """How often the intervals of `calibrate` hold the true C, a and b, of the traces that it takes.
 
-    Rank times have 5 ms of their own; rank 2 takes `slow` times as long for its work.
+    Rank times have 5 ms of their own; rank 2 takes `slow` times as long for its work. Loads drift as those of a server
+    do, or are those of requests `served` in round robin.
     """
     hits, known, true = dict.fromkeys("Cab", 0), 0, {"C": 0.0323, "a": MODEL.per_token_s, "b": MODEL.per_request_s}
     for seed in range(traces):
         random = np.random.default_rng(seed)
-        loads = made_loads(random, steps)
         model = MODEL.with_speeds({2: 1 / slow})
+        loads = served_loads(seed, model) if served else made_loads(random, steps)
+        steps = len(loads[0])
         own = 5.0 + model.rank_time_ms(*loads) * (1 + rank_noise * random.standard_normal(loads[0].shape))
         step_ms = own.max(axis=1) + 27.3 * (1 + 0.03 * random.standard_normal(steps))
         arrays = StepArrays(np.arange(steps), *loads, compute_ms=own if rank_times else None, step_ms=step_ms)
@@ -159,6 +161,13 @@ def made_loads(random: np.random.Generator, steps: int, ranks: int = 8) -> tuple
     return np.round(running * 3_000 * random.lognormal(0, 0.25, running.shape)), running
 
 
+def served_loads(seed: int, model: StepTimeModel) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """(S, 4) KV tokens and requests under round robin on 4 ranks, as uneven as its requests are."""
+    workload, cluster = made_workload(250, 120, seed), Cluster(4, 16, model)
+    steps = replay(workload, cluster, parse_policy("round-robin"), Conditions()).trace.step_arrays()
+    return steps.kv_tokens, steps.num_running
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -178,6 +187,12 @@ def main() -> None:
         found = calibration_coverage(pairs, rank_times=rank_times, rank_noise=noise, slow=slow)
         what = f"{'rank times' if rank_times else 'step times alone'}, rank noise {noise:.0%}, a rank of {slow:g}x"
         print(f"  {what}: " + "  ".join(f"{name} {share}" for name, share in found.items()), flush=True)
+    for noise in (0.0, 0.05):
+        found = calibration_coverage(pairs, rank_times=False, rank_noise=noise, slow=1.25, served=True)
+        row = "  ".join(f"{name} {share}" for name, share in found.items())
+        print(
+            f"  step times alone of requests in round robin, rank noise {noise:.0%}, a rank of 1.25x: {row}", flush=True
+        )
 
 
 if __name__ == "__main__":
