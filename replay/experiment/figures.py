@@ -184,6 +184,8 @@ def banded(windowed: Windowed) -> BandedRun:
     totals = [
         RunTotals.of(accounts, each) for each, accounts in zip(slope_models(model), windowed.by_slopes, strict=True)
     ]
+    given = windowed.tokens_of_prompts(windowed.rows)
+    totals = [replace(each, tokens=each.tokens + given) for each in totals]
     chosen, step_ms = variants(model), windowed.step_ms_by_slopes
     found = BandedRun.of(chosen, totals, [_tpot_figures(windowed, each) for each in step_ms])
     if not windowed.replayed.prefills:

@@ -50,10 +50,10 @@ class Windowed:
     def fold(self) -> AccountFold:
         """What figures need of them."""
         fold = AccountFold.of(self.accounts, self.replayed.step_model)
-        fold.totals = replace(fold.totals, tokens=fold.totals.tokens + self._tokens_of_prompts(self.rows))
+        fold.totals = replace(fold.totals, tokens=fold.totals.tokens + self.tokens_of_prompts(self.rows))
         return fold
 
-    def _tokens_of_prompts(self, rows: slice) -> float:
+    def tokens_of_prompts(self, rows: slice) -> float:
         """Tokens that steps give at the ends of prompts, beside those of decodes."""
         ended = self.replayed.ended_prompts
         return 0.0 if ended is None else float(ended[rows].sum())
@@ -141,7 +141,7 @@ class Windowed:
         if steps in (0, self.rows.stop - self.rows.start):
             return {}
         totals = reduce(add, (RunTotals.of(accounts, self.replayed.step_model) for accounts in parts))
-        totals = replace(totals, tokens=totals.tokens + self._tokens_of_prompts(slice(0, steps)))
+        totals = replace(totals, tokens=totals.tokens + self.tokens_of_prompts(slice(0, steps)))
         if totals.time_ms <= 0:
             return {}
         found = {"barrier_idle_fraction": idle_fraction(totals), "tokens_per_second": tokens_per_second(totals)}
