@@ -302,6 +302,7 @@ def test_fifos_waits_are_known_while_others_are_served():
     """Admissions 2, 1, 3 per step of a pool that is refilled to 4: FIFO's waits follow from the counts alone."""
     view = View(**dict.fromkeys(View._fields))._replace(
         arrived_step=np.array([0, 0, 0, 0, 1, 1, 2, 3, 3, 3]),
+        joined=np.arange(10),
         clock=np.zeros(3),
         memory=np.zeros(fifo_waits.MEMORY.size(None, 0)),
     )
@@ -325,7 +326,7 @@ def test_the_histograms_p99_is_fifos(shared):
         clock=np.zeros(3), memory=np.zeros(fifo_waits.MEMORY.size(None, 0))
     )
     replayed = replay(workload, cluster, Fcfs(), Conditions("backlog"))
-    view = view._replace(arrived_step=replayed.admitted_step - replayed.waited_steps)
+    view = view._replace(arrived_step=replayed.admitted_step - replayed.waited_steps, joined=np.arange(len(workload)))
     for step in range(int(replayed.admitted_step.max()) + 1):
         view.clock[0] = step
         admitted = np.flatnonzero(replayed.admitted_step == step)
