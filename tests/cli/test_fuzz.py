@@ -32,6 +32,7 @@ REQUESTS = [
     {"request_id": i, "arrival_ms": i * 20, "prompt_tokens": 50 + i, "output_tokens": 5 + i % 7} for i in range(30)
 ]
 REPLAY = ["replay", "r.jsonl", "--dp-size", "2", "--max-num-seqs", "4", "--policy", "jsq"]
+ADVISE = ["advise", "r.jsonl", "--engine", "vllm", "--dp-size", "2", "--max-num-seqs", "4"]
 NUMBERS = [
     DIGITS, f"-{DIGITS}", "1" * 5000, "nan", "inf", "-inf", "1e999", "-1", "0", "", "1.5", "1e308", str(2**63),
     str(2**63 - 1), "999999999999", "x", "٣", "0x10", "1_000",
@@ -41,6 +42,8 @@ OPTIONS = [
         "--dp-size", "--max-num-seqs", "--rate-scale", "--kv-capacity", "--slot-use", "--step-model", "--power-model",
         "--gpus-per-rank", "--seed", "--repeat", "--drift", "--window", "--format", "--policy",
     )],
+    *[(ADVISE, flag, "{}") for flag in ("--dp-size", "--max-num-seqs", "--kv-capacity", "--rate-scale", "--prefill")],
+    (ADVISE, "--prefill", "vllm:budget={}"),
     ([*REPLAY, "--arrivals", "backlog"], "--pool", "{}"),
     ([*REPLAY, "--repeat", "2"], "--jobs", "{}"),
     (REPLAY, "--drift", "window:{}"),

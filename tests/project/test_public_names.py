@@ -15,7 +15,7 @@ import lbal
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 NAMES = {
     "METRICS", "POLICIES", "InputError", "LbalError", "OutputError", "PolicyError", "ReadOptions", "Result", "Run",
-    "Trace", "UsageError", "__version__", "analyze", "calibrate", "check", "compare", "load_result", "read_trace",
+    "Trace", "UsageError", "__version__", "advise", "analyze", "calibrate", "check", "compare", "load_result", "read_trace",
     "replay", "write_native", "write_parquet",
 }  # fmt: skip
 

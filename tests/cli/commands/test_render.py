@@ -27,6 +27,7 @@ COMMANDS = {
     "unknown loads": ["analyze", "{unknown}"],
     "analyze requests": ["analyze", REQUESTS],
     "replay": ["replay", STEPS, "--policy", "recorded", "--policy", "jsq"],
+    "advise": ["advise", TINY, "--engine", "sglang", "--step-model", "C=0.02,a=2e-8,b=2e-4,p=1e-4"],
     "repeats": ["replay", TINY, "--policy", "jsq", "--policy", "random", "--repeat", "2", "--jobs", "1"],
     "compare": ["compare", "{base}", "{base}"],
     "check": ["check", "{base}", "--warn-on", "barrier_idle_fraction<=5%"],

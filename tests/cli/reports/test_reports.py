@@ -32,7 +32,7 @@ from lbal.cli.reports.table import TableReport
 
 SAMPLES = Path(__file__).resolve().parents[3] / "sample_traces"
 STEPS, REQUESTS = str(SAMPLES / "skewed_8_ranks.jsonl"), str(SAMPLES / "requests_2000.jsonl")
-RESULTS = ("analyze", "demand", "replay", "repeats", "calibrate", "compare", "check")
+RESULTS = ("analyze", "demand", "replay", "advise", "repeats", "calibrate", "compare", "check")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ def results():
         "analyze": lbal.analyze(steps),
         "demand": lbal.analyze(requests),
         "replay": replayed,
+        "advise": lbal.advise(requests, engine="vllm", dp_size=8, max_num_seqs=32),
         "repeats": lbal.replay(steps, policies=["jsq", "random"], repeat=2, jobs=1),
         "calibrate": lbal.calibrate(steps),
         "compare": lbal.compare(replayed),

@@ -134,3 +134,30 @@ def test_twice_the_slots_are_tried_where_that_many_mean_requests_fit(capacity, t
     result = lbal.advise(lbal.read_trace(requests), engine="trtllm", dp_size=2, max_num_seqs=4, kv_capacity=capacity)
     assert (any(each.label == "8 slots" for each in result.runs)) == (told is None)
     assert told is None or any(told in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["advice"], None, "advice"),
+        (["advice", "settings"], 3, "advice.settings: 3 does not fit, expected a list"),
+        (["advice", "settings", 1, "flags"], None, "advice.settings[1].flags: None does not fit, expected text"),
+        (["advice", "settings", 1, "changes", "tokens_per_second", "nominal"], "x", "is not a number"),
+    ],
+)
+def test_stored_advice_that_lacks_what_is_shown_is_refused_in_one_line(
+    path, value, message, requests, tmp_path, capsys
+):
+    stored = tmp_path / "advice.json"
+    assert run(["advise", str(requests), "--engine", "vllm", *SIZE, "-o", str(stored)]) == 0
+    record = json.loads(stored.read_text())
+    part = record
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    stored.write_text(json.dumps(record))
+    capsys.readouterr()
+    assert run(["render", str(stored)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
