@@ -17,6 +17,7 @@ from lbal.analyzers.wording.energy import energy_findings
 from lbal.replay.advice.engines import ENGINES
 from lbal.replay.advice.judging import Change, Judged, as_dict, best_of, headline
 from lbal.replay.advice.setting import DEFAULT, Engine, Replayed, Setting
+from lbal.replay.engine.engine import MOST_SLOTS
 from lbal.replay.experiment.figures import banded, runs_of, with_ranges
 from lbal.replay.experiment.options import ReplayOptions
 from lbal.replay.experiment.progress import Display, NoDisplay
@@ -109,9 +110,11 @@ class Asked:
         options = replace(self.options, prefill=rule.label, policies=[engine.policy], binding=engine.binding)
         scenario, notes = options.scenario(trace)
         default = Replayed(rule, engine.policy, scenario.cluster.max_num_seqs)
+        shown = display or NoDisplay()
+        first = _replayed(scenario, Setting(DEFAULT, ""), default, shown)  # which refuses sizes that cannot be
         may_double, why_not = _may_double(scenario, default)
         tried = engine.tried(default, scenario.cluster.dp_size, may_double=may_double)
-        windowed = [_replayed(scenario, setting, each, display or NoDisplay()) for setting, each in tried]
+        windowed = [first, *[_replayed(scenario, setting, each, shown) for setting, each in tried[1:]]]
         bands = [banded(each) for each in windowed]
         found = runs_of(windowed, scenario.workload, scenario.cluster, scenario.conditions, scenario.view)
         runs = [
@@ -132,6 +135,8 @@ def _may_double(scenario: Scenario, default: Replayed) -> tuple[bool, list[str]]
     """
     cluster, workload = scenario.cluster, scenario.workload
     slots = 2 * default.max_num_seqs
+    if slots > MOST_SLOTS:
+        return False, []
     if cluster.kv_capacity is None:
         return False, [f"{slots} slots per rank are not tried: the KV tokens that fit on a rank are not known"]
     mean_tokens = float((workload.prompt_tokens + workload.output_tokens / 2).mean())

@@ -33,15 +33,15 @@ class Setting:
     """Parameters of the prefill rule that it sets."""
     policy: str | None = None
     """The router that it sets."""
-    slots_factor: float = 1.0
-    """Slots of a rank, over those of the default."""
+    max_num_seqs: int | None = None
+    """The slots of a rank that it sets."""
 
     def of(self, default: Replayed) -> Replayed:
         """What is replayed for it, where the engine otherwise runs as `default`."""
         return Replayed(
             rule=replace(default.rule, **self.rule),
             policy=self.policy or default.policy,
-            max_num_seqs=int(default.max_num_seqs * self.slots_factor),
+            max_num_seqs=default.max_num_seqs if self.max_num_seqs is None else self.max_num_seqs,
         )
 
 
@@ -65,7 +65,8 @@ class Engine:
 
         Half the slots are tried where a rank has more than one, and twice as many if `may_double`.
         """
-        sizes = [self._slots(factor, default.max_num_seqs, dp_size) for factor in (0.5, 2.0)[: 1 + may_double]]
+        slots = default.max_num_seqs
+        sizes = [self._slots(each, dp_size) for each in (slots // 2, 2 * slots)[: 1 + may_double]]
         found = [(Setting(DEFAULT, ""), default)]
         for setting in (*self.settings, *sizes):
             replayed = setting.of(default)
@@ -73,7 +74,6 @@ class Engine:
                 found.append((setting, replayed))
         return found
 
-    def _slots(self, factor: float, max_num_seqs: int, dp_size: int) -> Setting:
-        slots = int(max_num_seqs * factor)
+    def _slots(self, slots: int, dp_size: int) -> Setting:
         flags = self.slots_flag.replace("SLOTS", str(slots)).replace("ALL", str(slots * dp_size))
-        return Setting(f"{slots} slots", flags, slots_factor=factor)
+        return Setting(f"{slots} slots", flags, max_num_seqs=slots)

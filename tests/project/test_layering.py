@@ -47,7 +47,7 @@ TABLE = {
     "replay/solver": "analyzers* replay/policy replay/engine",
     "replay/policies": "analyzers* replay/policy replay/engine replay/solver",
     "replay/experiment": "analyzers* replay/scenario replay/policy replay/prefill replay/engine replay/policies",
-    "replay/advice": "analyzers* replay/policy replay/prefill replay/experiment",
+    "replay/advice": "analyzers* replay/policy replay/prefill replay/engine replay/experiment",
     # cli: saying it
     "cli/options": "analyzers*",
     "cli/reports/parts": "analyzers*",
