@@ -161,3 +161,10 @@ def test_stored_advice_that_lacks_what_is_shown_is_refused_in_one_line(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_it_is_said_that_arrivals_hold_throughput_down_exactly_where_requests_arrive_at_times(requests):
+    trace, options = lbal.read_trace(requests), {"engine": "vllm", "dp_size": 2, "max_num_seqs": 4}
+    for arrivals, is_said in (("trace", True), ("backlog", False), ("closed:6", False)):
+        findings = lbal.advise(trace, arrivals=arrivals, **options).advice["findings"]
+        assert any("no setting serves more than arrive" in line for line in findings) == is_said
