@@ -73,7 +73,11 @@ def test_figures_of_a_fold_are_those_of_plain_sums(loads, cuts):
     assert found["slot_use"] == pytest.approx(steps.num_running.mean() / 16)
     assert found["kv_use"] == pytest.approx(tokens.mean() / 10_000)
     assert found["barrier_idle_fraction"] == pytest.approx(whole.idle_ms.sum() / whole.step_ms.sum() / 3)
-    assert found["barrier_idle_fraction_p90"] == pytest.approx(np.percentile(whole.idle_fraction, 90))
+    with_work = whole.idle_fraction[whole.slowest_ms > 0]
+    if len(with_work):
+        assert found["barrier_idle_fraction_p90"] == pytest.approx(np.percentile(with_work, 90))
+    else:
+        assert "barrier_idle_fraction_p90" not in found
     assert found["perfect_balance_speedup"] == pytest.approx(whole.step_ms.sum() / whole.balanced_ms.sum())
     loaded = tokens[tokens.max(axis=1) > 0]
     if len(loaded):
