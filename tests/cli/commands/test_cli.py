@@ -96,13 +96,18 @@ def test_replay_prints_a_headline_and_a_column_per_policy(requests):
     assert "h200/deepseek-v3/dp-attn+ep32/bf16kv" in done.stdout
 
 
+def read_again(figures):
+    """The figures of a replay that `analyze` gives too: all but the times between tokens, which a trace does not hold."""
+    return {name: value for name, value in figures.items() if not name.startswith(("itl_ms", "longest_gap_ms"))}
+
+
 def test_what_replay_writes_is_what_analyze_reads(requests, tmp_path, capsys):
     for name in ("trace.jsonl", "trace.jsonl.gz", "trace.parquet"):
         out = str(tmp_path / name)
         replayed = result_of(capsys, "replay", requests, *SMALL, "--policy", "jsq-kv", "-o", out)
         analysed = result_of(capsys, "analyze", out)
         ours, theirs = values(replayed["runs"][0]), values(analysed["runs"][0])
-        assert ours == pytest.approx({name: theirs[name] for name in ours}, rel=1e-12)
+        assert read_again(ours) == pytest.approx({name: theirs[name] for name in read_again(ours)}, rel=1e-12)
         assert replayed["runs"][0]["attribution"] == pytest.approx(analysed["runs"][0]["attribution"], rel=1e-9)
         assert {measure["basis"] for measure in analysed["runs"][0]["metrics"].values()} == {"modelled"}
 
@@ -114,7 +119,7 @@ def test_windows_agree_between_replay_and_analyze(requests, tmp_path, capsys, wi
     replayed = result_of(capsys, "replay", requests, *options, "--policy", "jsq", "-o", out)
     analysed = result_of(capsys, "analyze", out, "--window", window)
     ours, theirs = values(replayed["runs"][0]), values(analysed["runs"][0])
-    assert ours == pytest.approx({name: theirs[name] for name in ours}, rel=1e-12)
+    assert read_again(ours) == pytest.approx({name: theirs[name] for name in read_again(ours)}, rel=1e-12)
     whole = values(result_of(capsys, "analyze", out)["runs"][0])
     assert ours["steps"] < whole["steps"]
 
@@ -495,7 +500,7 @@ def test_slot_use_finds_the_rate_scale_and_uses_it_for_every_policy(requests, ca
         (["--slot-use", "0.001"], "even single requests keep more than 0.001 of the slots busy"),
         (["--slot-use", "1.5"], "1.5 is no share, expected a number between 0 and 1"),
         (["--slot-use", "0.5", "--rate-scale", "2"], "expected no --rate-scale beside it"),
-        (["--slot-use", "0.5", "--arrivals", "backlog"], "a backlog has no rate"),
+        (["--slot-use", "0.5", "--arrivals", "backlog"], "0.5 has no meaning with a backlog"),
         (["--drift", "fast"], "--drift: 'fast' is no growth of load"),
     ],
 )
