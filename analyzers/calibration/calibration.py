@@ -251,7 +251,9 @@ def _fit(steps: StepArrays, source: str, fewest: int = FEWEST_STEPS) -> RobustFi
     """Fit the steps. Raises `InputError` where they cannot tell the coefficients."""
     if len(steps) < fewest:
         raise InputError(
-            source, f"the trace has only {len(steps)} whole steps with times", expected=f"at least {fewest}"
+            source,
+            f"the trace has only {len(steps)} whole {'step' if len(steps) == 1 else 'steps'} with times",
+            expected=f"at least {fewest}",
         )
     if steps.compute_ms is None:
         fit = RobustFit.of_step_times(steps)

@@ -124,7 +124,9 @@ def check_prefill(rule: PrefillRule, workload: Workload, cluster: Cluster) -> No
             parameter=given,
         )
     if budget < 1:
-        raise UsageError(f"its budget is 0 tokens for each of {cluster.dp_size} ranks, expected at least 1", given)
+        raise UsageError(
+            f"its budget is 0 tokens for each of {cluster.dp_size} ranks, expected at least 1", parameter=given
+        )
     if rule.mixes and budget < cluster.max_num_seqs:
         raise UsageError(
             f"its budget of {budget:,} tokens is below the {cluster.max_num_seqs:,} slots of a rank, each of which "

@@ -35,7 +35,7 @@ CASES = {
     ),
     "a chunk that leaves a rank nothing": (
         ["--prefill", "sglang:chunk=1"],
-        "its budget is 0 tokens for each of 2 ranks, expected at least 1",
+        "--prefill sglang:chunk=1: its budget is 0 tokens for each of 2 ranks, expected at least 1\n",
     ),
     "a capacity below a prompt": (
         ["--prefill", "vllm", "--kv-capacity", "25"],
