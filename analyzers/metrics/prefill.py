@@ -70,7 +70,7 @@ PREFILL = [
         "padding_fraction",
         "fraction",
         "lower",
-        "padding, computed",
+        "computed padding",
         "sum over steps and ranks of b * (requests that the rank computes for - n) / (G * sum of step times)",
         of_steps=lambda steps: padding_fraction(steps.totals),
         needs_loads=("num_running",),

@@ -9,7 +9,7 @@ from typing import Any
 from lbal.analyzers.compare.differences import differences
 from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Run
-from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value
+from lbal.analyzers.wording.numbers import count, listed, percent, shown_unit, shown_value, with_unit
 from lbal.analyzers.wording.verdict import MOST_WORSE, NOTABLY_WORSE, times_worse
 
 COLUMNS = ["metric", "unit", "better", "base", "head", "change", "relative", "95% interval of the change", "says"]
@@ -126,7 +126,7 @@ def worse_figures(differences: Sequence[Mapping[str, Any]], besides: Collection[
 
 
 def _worse(each: Mapping[str, Any]) -> str:
-    head, base = (_with_unit(each[side], each["unit"]) for side in ("head", "base"))
+    head, base = (with_unit(each[side], each["unit"]) for side in ("head", "base"))
     return f"{METRICS[each['metric']].label} of {head} against {base} ({each['mark']})"
 
 
@@ -189,13 +189,7 @@ def _change(difference: Mapping[str, Any]) -> str:
 
 def _told_apart(values: Sequence[float | None], unit: str) -> list[str]:
     """Values with their unit; in full where rounding would make different ones look the same."""
-    texts = [_with_unit(value, unit) for value in values]
+    texts = [with_unit(value, unit) for value in values]
     if len(set(texts)) == len(set(values)):
         return texts
     return [f"{value:.9g} {unit}" if value is not None else "n/a" for value in values]
-
-
-def _with_unit(value: float | None, unit: str) -> str:
-    shown = shown_unit(unit)
-    text = shown_value(value, unit)
-    return f"{text}%" if shown == "%" else text if shown == "ratio" else f"{text} {shown}"

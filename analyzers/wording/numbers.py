@@ -28,6 +28,12 @@ def shown_value(value: float | None, unit: str) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"
 
 
+def with_unit(value: float | None, unit: str) -> str:
+    """A value in its shown unit, and the unit: `12.3%`, `1.250` for a ratio, `31.2 ms`."""
+    text, shown = shown_value(value, unit), shown_unit(unit)
+    return f"{text}%" if shown == "%" else text if shown == "ratio" else f"{text} {shown}"
+
+
 def percent(fraction: float) -> str:
     """A share, as `12.3%`; more digits where it is small."""
     share = round(fraction * 100, 2) + 0.0  # no -0.00

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from lbal.analyzers.metrics import METRICS, names_in
 from lbal.analyzers.result.result import Run
-from lbal.analyzers.wording.numbers import listed, percent, shown_unit, shown_value
+from lbal.analyzers.wording.numbers import listed, percent, shown_value, with_unit
 
 NOTABLY_WORSE = 1.1
 """What is more than this many times worse stands beside what is better."""
@@ -123,8 +123,7 @@ def times_worse(name: str, ours: float, theirs: float) -> float:
 
 
 def _valued(run: Run, name: str) -> str:
-    unit = METRICS[name].unit
-    return f"{shown_value(run.metrics[name].value, unit)} {shown_unit(unit)}"
+    return with_unit(run.metrics[name].value, METRICS[name].unit)
 
 
 def _window_sentence(runs: Sequence[Run]) -> str:
